@@ -1,0 +1,1 @@
+"""The centre: registry, completeness, derived intervals, change feed, tokens."""

@@ -1,0 +1,1 @@
+"""Meters that behave and misbehave: faults are parameters."""
