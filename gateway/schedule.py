@@ -1,0 +1,80 @@
+"""When to read: boundaries of the wall clock in UTC, each task at its own offset after them. It reads nothing itself."""
+
+import asyncio
+import heapq
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from metering.model import SECOND
+from metering.timing import slot_at_or_before
+
+LONGEST_SLEEP_S = 1.0  # the wall clock may step: it is looked at again at least this often
+OFFSET_SHARE = 0.1  # an offset never takes more than this share of the interval
+
+
+@dataclass(frozen=True)
+class ScheduledRead:
+    """Something to do at each boundary of `interval` seconds, `offset_s` after it. `start` is given the boundary."""
+
+    name: str
+    interval: int
+    offset_s: float
+    start: Callable[[int], None]
+
+
+def gateway_offset(gateway: str, jitter_s: float, interval: int) -> float:
+    """Return this gateway's own offset in seconds, always the same, so that a fleet does not speak at once."""
+    share = zlib.crc32(gateway.encode()) / 2**32
+    return share * min(jitter_s, interval * OFFSET_SHARE)
+
+
+def spread_offset(name: str, interval: int) -> float:
+    """Return a task's own place inside its interval: for values that need no common boundary."""
+    return zlib.crc32(name.encode()) / 2**32 * interval
+
+
+class Schedule:
+    """Starts each read when it is due. A boundary that was missed is never made up: it is missing, and told so."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._reads: list[ScheduledRead] = []
+        self._due: list[tuple[int, int]] = []  # (instant, index of the read)
+        self.started = 0
+
+    def add(self, read: ScheduledRead) -> None:
+        """Add a read; its first boundary is the next one."""
+        self._reads.append(read)
+        heapq.heappush(self._due, (self._next(read, self._clock.now()), len(self._reads) - 1))
+
+    def restart(self) -> None:
+        """Begin anew from the present: the clock has stepped."""
+        now = self._clock.now()
+        self._due = [(self._next(read, now), index) for index, read in enumerate(self._reads)]
+        heapq.heapify(self._due)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start reads until `stop`."""
+        while not stop.is_set():
+            wait_s = min(self.start_due(), LONGEST_SLEEP_S)
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+
+    def start_due(self) -> float:
+        """Start all that is due; return the seconds until the next one."""
+        now = self._clock.now()
+        while self._due and self._due[0][0] <= now:
+            due, index = self._due[0]
+            read = self._reads[index]
+            heapq.heapreplace(self._due, (self._next(read, now), index))
+            self.started += 1
+            read.start(due - round(read.offset_s * SECOND))
+        return (self._due[0][0] - now) / SECOND if self._due else LONGEST_SLEEP_S
+
+    @staticmethod
+    def _next(read: ScheduledRead, after: int) -> int:
+        """Return the first instant after `after` at which the read is due."""
+        offset = round(read.offset_s * SECOND)
+        return slot_at_or_before(after - offset, read.interval) + read.interval * SECOND + offset
