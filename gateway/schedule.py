@@ -1,4 +1,4 @@
-"""When to read: boundaries of the wall clock in UTC, each task at its own offset after them. It reads nothing itself."""
+"""When to read: boundaries of the wall clock in UTC, each task at its own offset. It reads nothing itself."""
 
 import asyncio
 import heapq

@@ -198,7 +198,7 @@ class GatewaySettings(Strict):
 
     id: Id
     data: FilePath
-    # Each gateway starts its reads by its own offset below this after the boundary, so that a fleet never speaks at once.
+    # Each gateway reads by its own offset below this after the boundary, so that a fleet never speaks at once.
     jitter: Duration = 5.0
     profiles: FilePath | None = None  # a folder with further meter models
     log: LogSettings = LogSettings()

@@ -1,0 +1,44 @@
+# Everything a newcomer needs is `make demo` and `make test`; everything else is for those who work on metergate.
+SHELL := /bin/sh
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test lint servers bench soak lock openapi clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: .venv/.run ## simulated meters, gateway, store and API on this machine
+	@.venv/bin/metergate demo $(ARGS)
+
+test: .venv/.dev servers lint ## linters, types, import law and all tests (real servers included)
+	@$(PY) -m pytest -m "not soak" $(ARGS)
+
+lint: .venv/.dev ## ruff, mypy and the import law
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+servers: ## the real servers that the tests need
+	@sh scripts/servers
+
+bench: .venv/.dev ## the bars of the budget table
+	@.venv/bin/metergate bench $(ARGS)
+
+soak: .venv/.dev servers ## the long tests: kill storms, fuzzing
+	@$(PY) -m pytest -m soak --timeout=0 $(ARGS)
+
+lock: ## write the requirements files anew from pyproject.toml
+	@sh scripts/lock
+
+clean: ## remove the environment and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/.run: requirements.txt pyproject.toml scripts/environment
+	@sh scripts/environment requirements.txt
+	@touch $@
+
+.venv/.dev: requirements.txt requirements-dev.txt pyproject.toml scripts/environment
+	@sh scripts/environment requirements-dev.txt
+	@touch $@ .venv/.run
