@@ -16,6 +16,8 @@ def shortest_float32(value: float) -> str:
 
     `value` is a float32 widened to a Python float; it must be finite.
     """
+    if not value:
+        return "0"  # a negative zero is a zero on a meter's display
     packed = _FLOAT32.pack(value)
     for digits in (6, 7, 8):
         text = f"{value:.{digits}g}"
