@@ -21,7 +21,7 @@ LinkKind = Literal[
     "duplicate",  # the same answer twice
     "split",  # `count` pieces, `seconds` apart
     "noise_before",  # `count` stray bytes before the answer
-    "noise_after",
+    "noise_after",  # and `seconds` later
     "noise_between",  # stray bytes in the middle of the answer
     "babble",  # stray bytes without end, for `seconds` (0: until the fault is taken away)
     "reset",  # the TCP connection is reset
@@ -70,41 +70,50 @@ class Fault:
     count: int = 0
 
 
+class _Plan:
+    """The faults of one unit and how often each was asked and struck."""
+
+    def __init__(self, standing: Sequence[Fault], script: Sequence[Fault | None]) -> None:
+        self.script = list(reversed(script))
+        self.standing = tuple(standing)
+        self.asked = [0] * len(standing)
+        self.done = [0] * len(standing)
+
+
 class Faults:
-    """Decides, request by request, which fault strikes one unit: a script of steps first, then the standing faults."""
+    """Decides, request by request, which fault strikes one unit: a script of steps first, then the standing faults.
+
+    `replace` may be called from another thread than `strike`.
+    """
 
     def __init__(self, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = (), seed: int = 0) -> None:
         self.chance = random.Random(seed)
         self.struck = 0
-        self.replace(standing, script)
+        self._plan = _Plan(standing, script)
 
     def replace(self, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = ()) -> None:
         """Put these faults in the place of the present ones; without any, the unit behaves from now on."""
-        self._script = list(reversed(script))
-        self._standing = list(standing)
-        self._asked = [0] * len(standing)
-        self._done = [0] * len(standing)
-
-    def strike(self) -> Fault | None:
-        """Return the fault of this request, or None."""
-        if not self._standing and not self._script:
-            return None
-        fault = self._script.pop() if self._script else self._next_standing()
-        self.struck += fault is not None
-        return fault
+        self._plan = _Plan(standing, script)
 
     def stands(self, kind: Kind) -> bool:
         """Tell whether a fault of this kind is among the standing ones."""
-        return any(fault.kind == kind for fault in self._standing)
+        return any(fault.kind == kind for fault in self._plan.standing)
 
-    def _next_standing(self) -> Fault | None:
+    def strike(self) -> Fault | None:
+        """Return the fault of this request, or None."""
+        plan = self._plan
+        fault = plan.script.pop() if plan.script else self._next_standing(plan)
+        self.struck += fault is not None
+        return fault
+
+    def _next_standing(self, plan: _Plan) -> Fault | None:
         found = None
-        for index, fault in enumerate(self._standing):
-            self._asked[index] += 1
-            if found is not None or (fault.times and self._done[index] >= fault.times):
+        for index, fault in enumerate(plan.standing):
+            plan.asked[index] += 1
+            if found is not None or (fault.times and plan.done[index] >= fault.times):
                 continue
-            if self._asked[index] % fault.every == 0 and self.chance.random() < fault.chance:
-                self._done[index] += 1
+            if plan.asked[index] % fault.every == 0 and self.chance.random() < fault.chance:
+                plan.done[index] += 1
                 found = fault
         return found
 
@@ -163,15 +172,16 @@ def deliver(fault: Fault | None, answer: Answer, chance: random.Random) -> Deliv
             return _whole(answer.before)
         return _whole(answer._replace(transaction=(answer.transaction - 1) & 0xFFFF).frame())
     good = answer.frame()
-    if kind in {"noise_before", "noise_after", "noise_between"}:
-        noise = chance.randbytes(fault.count or DEFAULT_NOISE)
-        cut = {"noise_before": 0, "noise_between": len(good) // 2, "noise_after": len(good)}[kind]
-        return _whole(good[:cut] + noise + good[cut:])
+    noise = chance.randbytes(fault.count or DEFAULT_NOISE)
+    half = len(good) // 2
     plain: dict[str, Delivery] = {
         "no_answer": Delivery(()),
         "late": Delivery((Piece(fault.seconds, good),)),
         "truncated": _whole(good[: -(fault.count or DEFAULT_CUT)]),
         "bad_crc": _whole(good[:-1] + bytes([good[-1] ^ 0x5A])),
+        "noise_before": _whole(noise + good),
+        "noise_between": _whole(good[:half] + noise + good[half:]),
+        "noise_after": Delivery((Piece(0.0, good), Piece(fault.seconds, noise))),
         "duplicate": _whole(good + good),
         "split": _split(good, fault),
         "babble": Delivery((), "babble", fault.seconds),
