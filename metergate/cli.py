@@ -1,0 +1,236 @@
+"""The command line: names, help and exit codes. What a command does stands in `metergate.commands`.
+
+Exit codes: 0 done, 1 it failed, 2 the configuration or the call is wrong (nothing was started), 130 interrupted.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from metering.errors import ConfigError, MeterError, StorageError
+
+app = typer.Typer(
+    name="metergate",
+    help="Reads electricity meters where they hang and brings every interval safely to the billing office.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+token_app = typer.Typer(help="Bearer tokens of the API. Example: metergate token list site.toml", no_args_is_help=True)
+log_app = typer.Typer(help="The durable log. Example: metergate log inspect /var/lib/metergate", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+app.add_typer(log_app, name="log")
+
+SiteArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The site's configuration file.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except (StorageError, MeterError, OSError) as error:
+        _fail(str(error), 1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"metergate: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def demo(
+    api: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the API listens.")] = "127.0.0.1:8080",
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where log and store are kept; a second start goes on with them.")
+    ] = Path("metergate-data/demo"),
+    seconds: Annotated[
+        float | None, typer.Option("--for", metavar="SECONDS", help="Stop by itself and print a summary line.", min=1)
+    ] = None,
+) -> None:
+    """Run simulated meters of every protocol, gateway, embedded store and API on this machine.
+
+    Example: metergate demo --for 60 --data /tmp/demo
+    """
+    from metergate.commands.demo import run_demo
+
+    run_demo(api, data, seconds)
+
+
+@app.command()
+def site(file: SiteArgument) -> None:
+    """Run one building or one substation: gateway, store and API in one process.
+
+    Example: metergate site /etc/metergate/site.toml
+    """
+    from metergate.commands.serve import run_site
+
+    run_site(file, with_api=True)
+
+
+@app.command()
+def gateway(file: SiteArgument) -> None:
+    """Run the edge alone: meters into the log, and from the log into the store. No API.
+
+    Example: metergate gateway /etc/metergate/site.toml
+    """
+    from metergate.commands.serve import run_site
+
+    run_site(file, with_api=False)
+
+
+@app.command()
+def check(file: SiteArgument) -> None:
+    """Check a configuration file; print what each bus will be asked to carry and how long the log lasts.
+
+    Example: metergate check site.toml
+    """
+    from metergate.commands.check import run_check
+
+    raise typer.Exit(run_check(file))
+
+
+@app.command()
+def read(
+    file: SiteArgument,
+    meter: Annotated[str, typer.Argument(metavar="METER", help="The meter's id in the file.")],
+) -> None:
+    """Read one meter now, by itself, and print its values. A running gateway is not needed, nor disturbed on TCP.
+
+    Example: metergate read site.toml flat-01
+    """
+    from metergate.commands.read import run_read
+
+    run_read(file, meter)
+
+
+@app.command()
+def simulate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to simulate: endpoints, meters, faults.")],
+    seconds: Annotated[float | None, typer.Option("--for", metavar="SECONDS", help="Stop by itself.", min=1)] = None,
+) -> None:
+    """Run simulated meters that behave, and misbehave as the file asks.
+
+    Example: metergate simulate config/simulation.toml
+    """
+    from metergate.commands.simulate import run_simulation
+
+    run_simulation(file, seconds)
+
+
+@app.command()
+def export(
+    file: SiteArgument,
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="First instant, RFC 3339 with offset.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="First instant that is not wanted any more.")],
+    point: Annotated[list[str] | None, typer.Option(help="Only this meter point; may be repeated.")] = None,
+    form: Annotated[str, typer.Option("--format", help="csv or ndjson.")] = "csv",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+) -> None:
+    """Write readings out of the store, as billing would read them.
+
+    Example: metergate export site.toml --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --out november.csv
+    """
+    from metergate.commands.export import run_export
+
+    run_export(file, start, end, point or [], form, out)
+
+
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which bars; all without a name.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows here, too.")] = None,
+) -> None:
+    """Measure the bars of the budget table: ours, what it is compared with, the ratio, and whether it holds.
+
+    Example: metergate bench log-append month-read
+    """
+    from metergate.commands.bench import run_bench
+
+    raise typer.Exit(run_bench(names or [], json_file))
+
+
+@app.command()
+def doctor(file: SiteArgument) -> None:
+    """Find out what is wrong at this site, and say what to do: lines, meters, store, disk, clock.
+
+    Example: metergate doctor site.toml
+    """
+    from metergate.commands.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(file))
+
+
+@token_app.command("create")
+def token_create(
+    file: SiteArgument,
+    name: Annotated[str, typer.Option(help="Who or what will use it.")],
+    scope: Annotated[
+        list[str], typer.Option(help="readings:read, commands:request, commands:approve, audit:read, admin.")
+    ],
+    region: Annotated[list[str] | None, typer.Option(help="Region prefix; may be repeated. Without one: none.")] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="All regions.")] = False,
+    days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=3650)] = 365,
+) -> None:
+    """Create a token and print it, this once.
+
+    Example: metergate token create site.toml --name billing --scope readings:read --region js/nj --days 90
+    """
+    from metergate.commands.token import create
+
+    create(file, name, scope, [""] if everywhere else region or [], days)
+
+
+@token_app.command("list")
+def token_list(file: SiteArgument) -> None:
+    """List tokens: names, scopes, regions, expiry. Never the tokens themselves.
+
+    Example: metergate token list site.toml
+    """
+    from metergate.commands.token import show
+
+    show(file)
+
+
+@token_app.command("revoke")
+def token_revoke(
+    file: SiteArgument, token: Annotated[str, typer.Argument(metavar="ID", help="The token's id, from the list.")]
+) -> None:
+    """Revoke a token; it stops working at once.
+
+    Example: metergate token revoke site.toml 4f1d2a90
+    """
+    from metergate.commands.token import revoke
+
+    revoke(file, token)
+
+
+@log_app.command("inspect")
+def log_inspect(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A gateway's data folder, or its log folder.")],
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Show what is in quarantine, with the reasons.")
+    ] = False,
+) -> None:
+    """Show a log: segments, records, cursors, what was evicted or quarantined. Reads only; the gateway may run.
+
+    Example: metergate log inspect /var/lib/metergate
+    """
+    from metergate.commands.log import inspect
+
+    inspect(directory, with_quarantine=quarantine)
