@@ -33,6 +33,7 @@ _REACTIVE_NET = (131, 151, 171, 191)
 _VOLTAGE = (12, 32, 52, 72)
 _NEUTRAL_CURRENT = 91
 _FREQUENCY = 14
+CLOCK = "0-0:1.0.0*255"
 # Not in the table of codes: +R and -R added, as some meters show it. Named so that a register without a code finds it.
 REACTIVE_ABS = "reactive-energy-total"
 
@@ -92,6 +93,10 @@ class Meter:
         self._off = None if self.supply_on else self._flow(at)
         self._peak = None
 
+    def jump(self, by_wh: int) -> None:
+        """Let the import register show `by_wh` more from now on, as after a faulty write to its memory."""
+        self.settings = replace(self.settings, start_wh=self.settings.start_wh + by_wh)
+
     def switch_supply(self, *, on: bool, at: int) -> None:
         """Open or close the supply at `at` (us): without it nothing flows and the totals stand still."""
         if on == self.supply_on:
@@ -125,7 +130,7 @@ class Meter:
 
     def values(self, now: int) -> dict[str, int]:
         """Return every quantity by its OBIS code (full form) in millionths of the base unit, as of `now` (us)."""
-        shown: dict[str, int] = {}
+        shown = {CLOCK: self.clock(now)}
         self._energies(now, shown)
         self._instantaneous(now, shown)
         block = now - now % DEMAND_PERIOD
