@@ -1,0 +1,318 @@
+"""The office: everything that the API may ask of the head-end, each question inside the asker's regions.
+
+Blocking, but for `read_now` and `wait_for_changes`: callers on an event loop use a thread.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
+from headend.completeness import Completeness
+from headend.derive import Moduli
+from headend.measures import Measure, Measures
+from headend.ondemand import OnDemand, ReadDevice
+from headend.readings import BadRequestError, NotFoundError, Question, ReadingsDesk, pack_cursor, unpack_cursor
+from headend.registry import EVERYWHERE, covers, installation_on
+from headend.rows import Row, rows_of
+from headend.spans import sight
+from headend.tokens import Grant, TokenBook
+from metering import timing
+from metering.errors import StorageError
+from metering.model import Device, Event, Installation, Kind, MeterPoint, Skipped
+from metering.ports import Reading, ReadingsStore, Registry
+from storage import codec
+from storage.log import Log
+
+DEVICES_AT_ONCE = 64  # of which the latest values are fetched together
+EVENT_PAGES = 50  # pages looked through for one answer, however few events on them are for the asker
+
+__all__ = ["BadRequestError", "NotFoundError", "Office", "Question"]
+
+
+class Found(NamedTuple):
+    """A point or a device with those of its installations that the asker may see."""
+
+    item: MeterPoint | Device
+    installations: Sequence[Installation]
+
+
+class ChangeRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change: exactly one of reading, event and gap is there, as `type` says."""
+
+    change_id: str
+    type: str
+    reading: Row | None = None
+    event: Event | None = None
+    gap: Skipped | None = None
+
+
+class Office:
+    """The head-end's façade.
+
+    `log` None: no change feed here. `read_device` None: nobody here reads meters. `health` returns what keeps the
+    gateway from being ready, in plain words; nothing means ready. `moduli` gives, for a device and a register's OBIS,
+    the stored value at which it turns over to zero. `measures` are asked at every scrape.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: ReadingsStore,
+        log: Log | None,
+        tokens: TokenBook,
+        read_device: ReadDevice | None = None,
+        health: Callable[[], Sequence[str]] | None = None,
+        clock: Callable[[], int] = timing.now,
+        *,
+        moduli: Moduli | None = None,
+        measures: Sequence[Measures] = (),
+        unpack: Unpack = codec.unpack,
+    ) -> None:
+        self.tokens = tokens
+        self.clock = clock
+        self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
+        self._registry = registry
+        self._store = store
+        self._log = log
+        self._feed = Feed(log, unpack) if log is not None else None
+        self._on_demand = OnDemand(read_device) if read_device is not None else None
+        self._health = health
+        self._measures = measures
+
+    def problems(self) -> list[str]:
+        """Return what keeps this site from being ready, in plain words; nothing means ready."""
+        found = []
+        try:
+            self._store.ping()
+        except StorageError as error:
+            found.append(f"store: {error}")
+        if self._log is not None:
+            status = self._log.status()
+            if not status.accepting:
+                found.append(f"log: {status.why_not}")
+        return found + list(self._health() if self._health is not None else ())
+
+    def measures(self) -> Iterator[Measure]:
+        """Yield the numbers of the log and of all parts that were given."""
+        if self._log is not None:
+            status = self._log.status()
+            yield Measure("log_bytes", "gauge", "Bytes of the log on disk", status.bytes)
+            yield Measure("log_records", "gauge", "Records in the log", status.records)
+            yield Measure("log_accepting", "gauge", "1 while the log accepts records", float(status.accepting))
+            yield Measure("log_evicted_readings", "counter", "Readings evicted unread", status.evicted_readings)
+            yield Measure("log_quarantined", "counter", "Records that could not be read", status.quarantined)
+            for name, depth in status.depth.items():
+                yield Measure("log_depth", "gauge", "Records that a cursor has not passed", depth, {"cursor": name})
+        for each in self._measures:
+            yield from each()
+
+    def points(self, grant: Grant, region: str, limit: int, cursor: str) -> tuple[list[Found], str]:
+        """Return meter points inside a region prefix in the order of their ids, and the next page's cursor."""
+        found = [point for point in self._registry.points(grant.regions) if covers((region,), point.region)]
+        page, after = _page(found, ("points", region), limit, cursor)
+        return [Found(point, self._registry.installations_at(point.id)) for point in page], after
+
+    def point(self, grant: Grant, point_id: str) -> Found:
+        """Return a meter point; `NotFoundError` where there is none in the asker's regions."""
+        point = self._registry.point(point_id)
+        if point is None or not covers(grant.regions, point.region):
+            raise NotFoundError(f"there is no meter point {point_id}")
+        return Found(point, self._registry.installations_at(point_id))
+
+    def devices(self, grant: Grant, region: str, limit: int, cursor: str) -> tuple[list[Found], str]:
+        """Return devices that are or were inside a region prefix in the order of their ids, and the next cursor."""
+        found = list(self._registry.devices(grant.regions))
+        if region:
+            inside = {device.id for device in self._registry.devices((region,))}
+            found = [device for device in found if device.id in inside]
+        page, after = _page(found, ("devices", region), limit, cursor)
+        return [Found(device, self._seen(grant, device.id)) for device in page], after
+
+    def device(self, grant: Grant, device_id: str) -> Found:
+        """Return a device; `NotFoundError` where there is none that is or was in the asker's regions."""
+        device = self._registry.device(device_id)
+        seen = self._seen(grant, device_id)
+        if device is None or not (seen or covers(grant.regions, EVERYWHERE)):
+            raise NotFoundError(f"there is no device {device_id}")
+        return Found(device, seen)
+
+    def check(self, grant: Grant, question: Question) -> None:
+        """Raise `NotFoundError` or `BadRequestError` where a question cannot be answered."""
+        if question.point:
+            self.point(grant, question.point)
+        else:
+            self.device(grant, question.device)
+        question.check()
+
+    def readings(self, grant: Grant, question: Question, limit: int, cursor: str = "") -> tuple[list[Row], str]:
+        """Return a page of readings and the next page's cursor."""
+        return self.desk.page(question, grant.regions, limit, cursor)
+
+    def completeness(self, grant: Grant, question: Question, *, again: bool = False) -> Completeness:
+        """Return how complete the whole range of a question is."""
+        return self.desk.completeness(question, grant.regions, again=again)
+
+    def latest(
+        self, grant: Grant, devices: Sequence[str], kinds: Sequence[Kind], limit: int, cursor: str
+    ) -> tuple[list[Row], str]:
+        """Return the latest current value of each channel, by device and channel, and the next page's cursor."""
+        about = ("latest", devices, kinds)
+        after = unpack_cursor(cursor, about, (str, str)) if cursor else ("", "")
+        rows: list[Row] = []
+        waiting = [device for device in sorted(devices) if device >= str(after[0])]
+        for index in range(0, len(waiting), DEVICES_AT_ONCE):
+            found = self._store.latest(waiting[index : index + DEVICES_AT_ONCE], kinds)
+            for key, reading in sorted(((_latest_key(each), each) for each in found), key=lambda pair: pair[0]):
+                if key <= after or not self._sees(grant, reading.channel.device, reading.measured_at):
+                    continue
+                if len(rows) == limit:
+                    return rows, pack_cursor(about, *last)
+                rows.append(self._row(reading))
+                last = key
+        return rows, ""
+
+    def choose_devices(self, grant: Grant, point: str, device: str, region: str) -> list[str]:
+        """Return the devices that a point, a device or a region prefix names now; all in sight where none is given."""
+        if device:
+            return [self.device(grant, device).item.id]
+        if point:
+            here = installation_on(self.point(grant, point).installations, self.clock())
+            return [here.device] if here is not None else []
+        everything = covers(grant.regions, EVERYWHERE) and not region
+        inside = sight(self._registry, (region,))
+        return [
+            each.id
+            for each in self._registry.devices(grant.regions)
+            if everything or ((here := self._installation(each.id, self.clock())) is not None and inside(here))
+        ]
+
+    def events(
+        self, grant: Grant, devices: Sequence[str] | None, start: int, end: int, limit: int, cursor: str
+    ) -> tuple[list[Event], str]:
+        """Return events in the order of (time, id) and the next page's cursor. `devices` None: all in sight.
+
+        A gateway's own events are for those who see everything.
+        """
+        if end < start:
+            raise BadRequestError("to", "lies before from")
+        about = ("events", devices, start, end)
+        after = str(unpack_cursor(cursor, about, (str,))[0]) if cursor else ""
+        if devices is None:
+            known = list(self._registry.devices(grant.regions))
+            devices = [device.id for device in known]
+            if covers(grant.regions, EVERYWHERE):
+                devices += sorted({f"gateway:{device.gateway}" for device in known if device.gateway})
+        found: list[Event] = []
+        for _ in range(EVENT_PAGES):
+            try:
+                page, after = self._store.events(devices, start, end, limit - len(found), after)
+            except ValueError as error:
+                raise BadRequestError("cursor", "is not a cursor of this API") from error
+            found.extend(event for event in page if self._sees(grant, event.device, event.time))
+            if not after or len(found) >= limit:
+                break
+        return found, pack_cursor(about, after) if after else ""
+
+    def changes(self, grant: Grant, after: str, limit: int) -> tuple[list[ChangeRow], str, bool]:
+        """Return changes, the cursor to go on from (always there), and whether there may be more right now.
+
+        Raises:
+            NotFoundError: there is no change feed here.
+            BadRequestError: `after` is no cursor.
+            TooOldError: it is older than what is kept.
+
+        """
+        if self._feed is None or self._log is None:
+            raise NotFoundError("this site keeps no change feed")
+        try:
+            position = self._feed.start(after)
+        except ValueError as error:
+            raise BadRequestError("after", str(error)) from error
+        rows: list[ChangeRow] = []
+        for found in self._feed.changes(position):
+            if isinstance(found, Position):
+                position = found
+                continue
+            row = self._change(grant, found.id, found.item)
+            if row is not None:
+                rows.append(row)
+            position = found.after
+            if len(rows) == limit:
+                break
+        more = position.seq < self._log.next_seq
+        return rows, cursor_text(self._log.epoch, position), more
+
+    async def wait_for_changes(self, seconds: float) -> None:
+        """Return when the log gets a new record, or after so many seconds."""
+        if self._log is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._log.wait_for(self._log.next_seq)
+        except TimeoutError:
+            return
+
+    async def read_now(self, grant: Grant, device_id: str) -> list[Row]:
+        """Read a meter now. Raises `NotFoundError`, `TooManyReadsError`, or the `MeterError` that kept it from it."""
+        self.device(grant, device_id)
+        if not self._sees(grant, device_id, self.clock()):
+            raise NotFoundError(f"there is no device {device_id}")
+        if self._on_demand is None:
+            raise NotFoundError("nobody at this site reads meters on demand")
+        blocks = await self._on_demand.read(device_id, grant.token)
+        return [
+            self._row(msgspec.structs.replace(reading, current=True)) for block in blocks for reading in readings_of(block)
+        ]
+
+    def _change(self, grant: Grant, change_id: str, item: Reading | Event | Skipped) -> ChangeRow | None:
+        if isinstance(item, Event):
+            return ChangeRow(change_id, "event", event=item) if self._sees(grant, item.device, item.time) else None
+        if isinstance(item, Skipped):
+            gap = self._gap(grant, item)
+            return ChangeRow(change_id, "gap", gap=gap) if gap is not None else None
+        if not self._sees(grant, item.channel.device, item.measured_at):
+            return None
+        row = msgspec.structs.replace(self._row(item), current=msgspec.UNSET)
+        return ChangeRow(change_id, "reading", reading=row)
+
+    def _gap(self, grant: Grant, gap: Skipped) -> Skipped | None:
+        """Return a gap as far as the asker may see it: of the meters in its regions. What names no meter is for all."""
+        seen = {
+            device: count
+            for device, count in gap.readings.items()
+            if self._sees(grant, device, gap.first if gap.first is not None else self.clock())
+        }
+        return msgspec.structs.replace(gap, readings=seen) if seen or not gap.readings else None
+
+    def _installation(self, device: str, instant: int) -> Installation | None:
+        return installation_on(self._registry.installations_of(device), instant)
+
+    def _seen(self, grant: Grant, device: str) -> list[Installation]:
+        sees = sight(self._registry, grant.regions)
+        return [each for each in self._registry.installations_of(device) if sees(each)]
+
+    def _sees(self, grant: Grant, device: str, instant: int) -> bool:
+        return sight(self._registry, grant.regions)(self._installation(device, instant))
+
+    def _row(self, reading: Reading) -> Row:
+        installation = self._installation(reading.channel.device, reading.measured_at)
+        device = self._registry.device(reading.channel.device)
+        serial = installation.serial if installation is not None else device.serial if device is not None else ""
+        return next(rows_of((reading,), installation, serial))
+
+
+def _latest_key(reading: Reading) -> tuple[str, str]:
+    channel = reading.channel
+    column = channel.column
+    parts = (column.obis, channel.kind, channel.source, channel.interval, column.unit, column.scale, column.number)
+    return channel.device, "|".join(map(str, parts))
+
+
+def _page(found: Sequence[MeterPoint | Device], about: object, limit: int, cursor: str) -> tuple[list[MeterPoint | Device], str]:
+    after = str(unpack_cursor(cursor, about, (str,))[0]) if cursor else ""
+    rest = [item for item in found if item.id > after]
+    page = rest[:limit]
+    return page, pack_cursor(about, page[-1].id) if len(rest) > limit else ""
