@@ -1,7 +1,7 @@
 """What this gateway has promised to read, kept across restarts: completeness rests on it, not on what is running."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,11 @@ class Promises:
         self._path = path
         self._open = self._load()
         self._next = self._open
+
+    @property
+    def open(self) -> Sequence[Expectation]:
+        """Return the promises that were open when they were last kept."""
+        return self._open
 
     def settle(self, wanted: Iterable[Expectation], now: int) -> list[Expectation]:
         """Return what is new to say: ended promises with their end, new ones with their beginning.

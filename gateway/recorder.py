@@ -49,6 +49,7 @@ class Recorder:
         self._batches = 0
         self._refusal = ""
         self._full = asyncio.Event()
+        self._committing = asyncio.Lock()
 
     def add(self, blocks: list[Block]) -> None:
         """Take blocks for the next commit. Never blocks; drops and counts when the log has not accepted for long."""
@@ -102,6 +103,10 @@ class Recorder:
 
     async def commit(self) -> None:
         """Append all that is pending, in batches of bounded size. What the log refuses stays pending, in order."""
+        async with self._committing:
+            await self._commit()
+
+    async def _commit(self) -> None:
         self._full.clear()
         if self._dropped and not self._refusal:
             self._tell_dropped()

@@ -177,6 +177,7 @@ class BrokerSettings(Strict):
     port: int = Field(1883, ge=1, le=65535)
     username: str | None = None
     password: Secret | None = None
+    tls: bool = False  # also without a file of certificates: the system's authorities are then trusted
     ca_file: FilePath | None = None
     cert_file: FilePath | None = None
     key_file: FilePath | None = None

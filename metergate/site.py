@@ -1,4 +1,4 @@
-"""A site file: one building or one substation in one process. Read, checked as a whole, and turned into the parts' settings."""
+"""A site file: one building or one substation in one process, checked as a whole and turned into settings."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ class ApiSettings(Strict):
             raise ValueError("tls_cert and tls_key go together")
         if not is_loopback(host) and self.tls_cert is None and not self.allow_plain_http_beyond_loopback:
             raise ValueError(
-                f"listen: {host} is beyond loopback: give tls_cert and tls_key, or say allow_plain_http_beyond_loopback = true "
-                "(tokens and readings then cross the network in clear)"
+                f"listen: {host} is beyond loopback: give tls_cert and tls_key, or say "
+                "allow_plain_http_beyond_loopback = true (tokens and readings then cross the network in clear)"
             )
         return self
 
@@ -135,7 +135,9 @@ def _check_points(path: Path, meters: Sequence[MeterSettings]) -> None:
     for index, meter in enumerate(meters):
         for other in meters[:index]:
             if other.point == meter.point and _overlap(other, meter):
-                message = f"{meter.point!r} has {other.id!r} at the same time: say when one was removed and the other installed"
+                message = (
+                    f"{meter.point!r} has {other.id!r} at the same time: say when one was removed, the other installed"
+                )
                 raise error_at(path, ("meter", index, "point"), message)
 
 

@@ -32,7 +32,7 @@ class _Group(NamedTuple):
     kind: Kind
     columns: tuple[Column, ...]
     pick: Callable[[Sequence[Any]], Any] | None
-    layouts: dict[Source, Layout]
+    layouts: dict[tuple[Source, int], Layout]
 
 
 class _Step(NamedTuple):
@@ -95,11 +95,11 @@ class ModbusReader:
     """One meter's reader (capability `Reader`): the values of a profile's points, in as few requests as can be.
 
     `points` are names of the profile's points (none: all), `max_gap` how many registers may be read over
-    (`plan.rtu_max_gap` for a serial line). `clock` gives UTC microseconds. What the meter refuses with exception 2 is
+    (`plan.rtu_max_gap` for a serial line), `interval` the seconds between reads of its schedule (0: none). `clock` gives UTC microseconds. What the meter refuses with exception 2 is
     learned: the request is parted until all that can be read is read, and `on_holes` is told what was found.
     """
 
-    __slots__ = ("_clock", "_max_gap", "_names", "_on_holes", "_steps", "device", "holes", "profile")
+    __slots__ = ("_clock", "_interval", "_max_gap", "_names", "_on_holes", "_steps", "device", "holes", "profile")
 
     def __init__(
         self,
@@ -108,6 +108,7 @@ class ModbusReader:
         points: Sequence[str] = (),
         *,
         max_gap: int = TCP_MAX_GAP,
+        interval: int = 0,
         clock: Callable[[], int] = now,
         on_holes: Callable[[str, Holes], None] | None = None,
     ) -> None:
@@ -116,6 +117,7 @@ class ModbusReader:
         self.holes = Holes()
         self._names = tuple(points)
         self._max_gap = max_gap
+        self._interval = interval
         self._clock = clock
         self._on_holes = on_holes
         self._steps = _program(profile, self._names, max_gap, self.holes)
@@ -203,9 +205,10 @@ class ModbusReader:
         answered = self._clock()
         values, quality = step.decoder.decode(check_reply(step.pdu, reply))
         measured_at = (asked + answered) // 2
+        channel = source, self._interval
         for group in step.groups:
-            layout = group.layouts.get(source) or group.layouts.setdefault(
-                source, _layout(group.kind, source, group.columns)
+            layout = group.layouts.get(channel) or group.layouts.setdefault(
+                channel, _layout(group.kind, *channel, group.columns)
             )
             if group.pick is None:
                 shown, flags = values, quality
@@ -270,6 +273,6 @@ def _picker(indexes: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
 
 
 @lru_cache(maxsize=_PROGRAMS)
-def _layout(kind: Kind, source: Source, columns: tuple[Column, ...]) -> Layout:
+def _layout(kind: Kind, source: Source, interval: int, columns: tuple[Column, ...]) -> Layout:
     """Return the one layout object of these columns: batches and watches know layouts by identity."""
-    return Layout(kind, source, 0, columns)
+    return Layout(kind, source, interval, columns)

@@ -1,0 +1,290 @@
+"""The edge process: reads meters on schedule and on demand, takes in what they publish, and hands all to the log."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from collector.bus import BusStatus, Lane
+from collector.drivers.modbus import ModbusReader
+from collector.mqtt import ListenerStatus, MqttListener
+from collector.plan import Holes
+from gateway.checks import RegisterWatch, suspect_clock
+from gateway.clock import Clock
+from gateway.identity import same_serial
+from gateway.last import LastValues
+from gateway.lines import ModbusMeter, make_buses, make_modbus_meters, make_mqtt_meters, make_mqtt_settings
+from gateway.promised import Promised
+from gateway.push import PushSlots
+from gateway.recorder import Recorder, RecorderStatus
+from gateway.schedule import Schedule, ScheduledRead, gateway_offset, spread_offset
+from gateway.settings import GatewayFile
+from metering import events
+from metering.errors import MeterError
+from metering.model import SECOND, Block, Source
+from storage.codec import unpack
+from storage.log import Log, Record
+from storage.quarantine import Quarantine
+
+CLOCK_CHECK_S = 1.0
+ON_DEMAND_S = 10.0  # an on-demand read that has not had its turn by then is given up
+REMEMBER_RECORDS = 256  # how far back in the log the last running totals are looked for at the start
+REMEMBER_BYTES = 4 << 20
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class GatewayStatus:
+    """What a gateway tells about itself."""
+
+    id: str
+    meters: int
+    buses: dict[str, BusStatus]
+    listener: ListenerStatus | None
+    recorder: RecorderStatus
+    clock_suspect: bool
+    clock_steps: int
+    refused: dict[str, str]  # meters that are not read, with the reason
+
+
+class Gateway:
+    """One gateway. `run` until told to stop; `read_now` at any time while it runs."""
+
+    def __init__(self, file: GatewayFile, log: Log, quarantine: Quarantine) -> None:
+        gateway = file.gateway
+        self._file = file
+        self._log = log
+        self._quarantine = quarantine
+        self.source = f"gateway:{gateway.id}"
+        self.clock = Clock(log.status().newest_at or 0)
+        self.last = LastValues()
+        self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
+        self._buses = make_buses(file, self._circuit)
+        self._meters = make_modbus_meters(file, self.clock.now, self._holes)
+        mqtt = make_mqtt_meters(file)
+        periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
+        self._push = PushSlots(periods)
+        self._listener = self._make_listener(mqtt)
+        self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
+        self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
+        self._schedule = Schedule(self.clock)
+        self._refused: dict[str, str] = {}
+        self._reads: set[asyncio.Task[None]] = set()
+
+    # --- for the wiring -----------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read and record until `stop`; then end the reads on their way and commit what is there."""
+        self._remember()
+        self._plan()
+        self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
+        await self._keep_promises()
+        recording_ends = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            recorder = group.create_task(self._recorder.run(recording_ends))
+            group.create_task(self._schedule.run(stop))
+            group.create_task(self._watch_clock(stop))
+            if self._listener is not None:
+                group.create_task(self._listener.run(stop))
+            await stop.wait()
+            await self._end_reads()
+            for bus in self._buses.values():
+                await bus.close()
+            self._recorder.raise_event(events.GATEWAY_STOPPED)
+            recording_ends.set()
+            await recorder
+
+    async def read_now(self, device: str) -> list[Block]:
+        """Read one meter on demand: all its values, recorded as such, and returned.
+
+        Raises:
+            KeyError: this gateway does not read the device over a bus.
+            MeterError: it could not be read; says whose fault it is.
+
+        """
+        meter = self._meters[device]
+        blocks = await self._buses[meter.settings.bus or ""].submit(
+            Lane.ON_DEMAND,
+            meter.id,
+            partial(self._read_identified, meter, meter.everything, None, Source.ON_DEMAND, []),
+            deadline=time.monotonic() + ON_DEMAND_S,
+        )
+        self._take(blocks)
+        return blocks
+
+    def can_read_now(self, device: str) -> bool:
+        """Tell whether a device can be read on demand: one that publishes by itself cannot."""
+        return device in self._meters
+
+    def status(self) -> GatewayStatus:
+        """Return how everything fares."""
+        return GatewayStatus(
+            self._file.gateway.id,
+            len(self._meters) + (len(self._listener.status().meters) if self._listener else 0),
+            {name: bus.status() for name, bus in self._buses.items()},
+            self._listener.status() if self._listener else None,
+            self._recorder.status(),
+            self.clock.suspect,
+            self.clock.steps,
+            dict(self._refused),
+        )
+
+    # --- the start ----------------------------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        """Take the last running totals out of the log's end, so that a fall over a restart is seen."""
+        first = max(self._log.first_seq, self._log.next_seq - REMEMBER_RECORDS)
+        size = 0
+        while first < self._log.next_seq and size < REMEMBER_BYTES:
+            items = self._log.read(first, REMEMBER_RECORDS, REMEMBER_BYTES)
+            if not items:
+                return
+            for item in items:
+                if isinstance(item, Record):
+                    first, size = item.seq + 1, size + len(item.payload)
+                    self._remember_batch(item.payload)
+                else:
+                    first = item.to_seq + 1
+
+    def _remember_batch(self, payload: bytes) -> None:
+        try:
+            batch = unpack(payload)
+        except ValueError as error:  # the projection quarantines it; here it only holds nothing to remember
+            logger.warning("a record of the log cannot be read", reason=str(error))
+            return
+        for block in batch.blocks:
+            self._watch.remember(block)
+
+    def _plan(self) -> None:
+        gateway = self._file.gateway
+        for meter in self._meters.values():
+            if meter.registers is not None and meter.schedule.registers is not None:
+                interval = int(meter.schedule.registers)
+                offset = gateway_offset(gateway.id, gateway.jitter, interval)
+                self._schedule.add(self._scheduled(meter, meter.registers, interval, offset))
+            if meter.moments is not None and meter.schedule.instantaneous is not None:
+                period = int(meter.schedule.instantaneous)
+                self._schedule.add(self._scheduled(meter, meter.moments, period, spread_offset(meter.id, period)))
+
+    def _scheduled(self, meter: ModbusMeter, reader: ModbusReader, interval: int, offset: float) -> ScheduledRead:
+        return ScheduledRead(meter.id, interval, offset, partial(self._start_read, meter, reader, interval, offset))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _start_read(self, meter: ModbusMeter, reader: ModbusReader, interval: int, offset: float, slot: int) -> None:
+        due_s = slot / SECOND + offset
+        late_s = self.clock.now() / SECOND - due_s
+        deadline = time.monotonic() + interval - late_s
+        self._spawn(self._read_scheduled(meter, reader, slot, deadline))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    async def _read_scheduled(self, meter: ModbusMeter, reader: ModbusReader, slot: int, deadline: float) -> None:
+        blocks: list[Block] = []
+        work = partial(self._read_identified, meter, reader, slot, Source.POLL, blocks)
+        try:
+            await self._buses[meter.settings.bus or ""].submit(Lane.SCHEDULE, meter.id, work, deadline=deadline)
+        except MeterError as error:
+            meter.identified = meter.identified and error.kind in {"busy", "late"}
+            logger.debug("not read", meter=meter.id, slot=slot, kind=error.kind, reason=str(error))
+        finally:
+            self._take(blocks)
+
+    async def _read_identified(
+        self,
+        meter: ModbusMeter,
+        reader: ModbusReader,
+        slot: int | None,
+        source: Source,
+        blocks: list[Block],
+        transact: Any,  # noqa: ANN401 - the bus's own callable, `collector.exchange.Transact`
+    ) -> list[Block]:
+        """Read a meter, having made sure after each silence that it is still the one that was installed."""
+        if not meter.identified:
+            await self._identify(meter, transact)
+        return await reader.read(transact, meter.unit, slot=slot, source=source, into=blocks)
+
+    async def _identify(self, meter: ModbusMeter, transact: Any) -> None:  # noqa: ANN401 - as above
+        wanted = meter.settings.serial
+        if not wanted or meter.profile.identity is None:
+            meter.identified = True
+            return
+        shown = await meter.everything.identify(transact, meter.unit) or ""
+        if same_serial(shown, wanted):
+            if self._refused.pop(meter.id, None):
+                logger.info("the meter that was installed answers again", meter=meter.id)
+            meter.identified = True
+            return
+        reason = f"unit {meter.unit} shows serial number {shown}, installed is {wanted}"
+        if self._refused.get(meter.id) != reason:
+            self._refused[meter.id] = reason
+            logger.error("another meter answers; it is not read", meter=meter.id, reason=reason)
+            self._recorder.raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
+        raise MeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
+
+    def _take(self, blocks: Sequence[Block]) -> None:
+        """Flag what is to be flagged and hand blocks to the recorder."""
+        if not blocks:
+            return
+        checked = [self._watch.check(block) for block in blocks]
+        if self.clock.suspect:
+            checked = [suspect_clock(block) for block in checked]
+        for block in checked:
+            self.last.take(block)
+        self._recorder.add(checked)
+
+    async def _end_reads(self) -> None:
+        for task in self._reads:
+            task.cancel()
+        await asyncio.gather(*self._reads, return_exceptions=True)
+
+    # --- what happens by itself ---------------------------------------------------------------------------------------
+
+    def _make_listener(self, meters: Sequence[Any]) -> MqttListener | None:
+        if not meters or self._file.mqtt is None:
+            return None
+        settings = make_mqtt_settings(self._file.mqtt, self._file.gateway.id)
+        return MqttListener(settings, meters, self._published, self._malformed, clock=self.clock.now)
+
+    def _published(self, block: Block) -> None:
+        placed = self._push.place(block)
+        if self._promised.is_new(placed):
+            self._spawn(self._keep_promises())
+        self._take([placed])
+
+    def _malformed(self, topic: str, payload: bytes, reason: str) -> None:
+        self._quarantine.put(f"mqtt:{topic}", reason, payload)
+
+    def _circuit(self, meter: str, opened: bool, reason: str) -> None:  # noqa: FBT001 - the bus's own signature
+        kind = events.METER_SILENT if opened else events.METER_BACK
+        self._recorder.raise_event(kind, meter, reason=reason)
+
+    def _holes(self, meter: str, holes: Holes) -> None:
+        unreadable = ", ".join(f"{address}+{count}" for _, address, count in sorted(holes.unreadable))
+        if unreadable:
+            self._recorder.raise_event(events.REGISTERS_UNREADABLE, meter, registers=unreadable)
+            self._spawn(self._keep_promises())
+
+    async def _keep_promises(self) -> None:
+        """Tell the log what is promised from now on, and only then write it down as told."""
+        self._recorder.promise(self._promised.settle(self.clock.now()))
+        await self._recorder.commit()
+        if not self._recorder.status().refusal:
+            await asyncio.to_thread(self._promised.keep)
+
+    async def _watch_clock(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(CLOCK_CHECK_S)
+            step = self.clock.check()
+            if step is not None:
+                logger.error("the clock stepped", seconds=round(step.seconds, 3))
+                self._recorder.raise_event(events.CLOCK_STEPPED, seconds=f"{step.seconds:.3f}")
+                self._schedule.restart()

@@ -1,0 +1,134 @@
+"""Makes the wires and the readers of a gateway from its settings. It starts nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from collector.bus import Bus
+from collector.drivers.modbus import ModbusReader
+from collector.links import Link, RtuLink, RtuOverTcpLink, TcpLink
+from collector.mqtt import MqttMeter
+from collector.mqtt_client import MqttSettings
+from collector.mqtt_profile import load_mqtt_profile
+from collector.plan import TCP_MAX_GAP, Holes, rtu_max_gap
+from collector.profile import Profile, load_profile
+from collector.protocols.modbus_times import parse_format
+from gateway.settings import BrokerSettings, BusSettings, GatewayFile, MeterSettings, ScheduleSettings, TcpBus
+from metering.model import Kind
+from metering.secret import resolve_secret
+
+BOUNDARY_KINDS = frozenset({Kind.REGISTER, Kind.MAXIMUM_DEMAND})  # read at each boundary
+MOMENT_KINDS = frozenset({Kind.INSTANTANEOUS, Kind.AVERAGE})  # read at their own period
+
+OnHoles = Callable[[str, Holes], None]
+
+
+@dataclass
+class ModbusMeter:
+    """One meter on a bus, with a reader for each group of its values that is read together (None: not read)."""
+
+    settings: MeterSettings
+    profile: Profile
+    unit: int
+    schedule: ScheduleSettings
+    registers: ModbusReader | None
+    moments: ModbusReader | None
+    everything: ModbusReader
+    identified: bool = False  # its serial number was seen since it last fell silent
+
+    @property
+    def id(self) -> str:
+        """Return the meter's id."""
+        return self.settings.id
+
+
+def make_link(settings: BusSettings) -> Link:
+    """Return the wire of a bus."""
+    if settings.kind == "tcp":
+        return TcpLink(settings.host, settings.port)
+    if settings.kind == "rtu-over-tcp":
+        return RtuOverTcpLink(settings.host, settings.port, settings.baud, settings.format)
+    return RtuLink(settings.port, settings.baud, settings.format, settings.open_as)
+
+
+def make_buses(file: GatewayFile, on_circuit: Callable[[str, bool, str], None]) -> dict[str, Bus]:
+    """Return a bus for each that is configured, by id."""
+    return {settings.id: Bus(make_link(settings), on_circuit=on_circuit) for settings in file.bus}
+
+
+def make_modbus_meters(file: GatewayFile, clock: Callable[[], int], on_holes: OnHoles) -> dict[str, ModbusMeter]:
+    """Return the meters that are read over a bus and not removed, by id."""
+    buses = {settings.id: settings for settings in file.bus}
+    return {
+        meter.id: make_modbus_meter(file, meter, buses[meter.bus], clock, on_holes)
+        for meter in file.meter
+        if meter.bus is not None and meter.removed is None
+    }
+
+
+def make_modbus_meter(
+    file: GatewayFile, meter: MeterSettings, bus: BusSettings, clock: Callable[[], int], on_holes: OnHoles
+) -> ModbusMeter:
+    """Return one meter with its readers.
+
+    Raises:
+        ConfigError: its profile is unknown or wrong, or it names a point that the profile has not.
+
+    """
+    profile = load_profile(meter.profile, file.gateway.profiles)
+    schedule = meter.schedule or file.schedule
+    points = profile.select(tuple(meter.only))
+    gap = max_gap(bus, profile)
+
+    def reader(kinds: frozenset[Kind], period: float | None) -> ModbusReader | None:
+        names = [point.name for point in points if point.what in kinds]
+        if not names or period is None:
+            return None
+        return ModbusReader(profile, meter.id, names, max_gap=gap, interval=int(period), clock=clock, on_holes=on_holes)
+
+    everything = ModbusReader(profile, meter.id, [point.name for point in points], max_gap=gap, clock=clock)
+    return ModbusMeter(
+        meter,
+        profile,
+        meter.unit or 0,
+        schedule,
+        reader(BOUNDARY_KINDS, schedule.registers),
+        reader(MOMENT_KINDS, schedule.instantaneous),
+        everything,
+    )
+
+
+def max_gap(bus: BusSettings, profile: Profile) -> int:
+    """Return how many unwanted registers are cheaper to read over than to ask once more, on this bus."""
+    if isinstance(bus, TcpBus):
+        return TCP_MAX_GAP
+    return rtu_max_gap(bus.baud, parse_format(bus.format).bits, profile.turnaround)
+
+
+def make_mqtt_meters(file: GatewayFile) -> list[MqttMeter]:
+    """Return the meters that publish by themselves and are not removed."""
+    return [
+        MqttMeter(
+            meter.id,
+            load_mqtt_profile(meter.profile, file.gateway.profiles),
+            meter.topic,
+            meter.parameters,
+            meter.serial,
+        )
+        for meter in file.meter
+        if meter.topic is not None and meter.removed is None
+    ]
+
+
+def make_mqtt_settings(broker: BrokerSettings, gateway: str) -> MqttSettings:
+    """Return the broker's address and credentials, secrets resolved."""
+    return MqttSettings(
+        host=broker.host,
+        port=broker.port,
+        client_id=broker.client_id or f"metergate-{gateway}",
+        username=broker.username,
+        password=resolve_secret(broker.password) if broker.password else None,
+        tls=broker.tls,
+        ca_file=broker.ca_file,
+        cert_file=broker.cert_file,
+        key_file=broker.key_file,
+    )

@@ -1,0 +1,85 @@
+"""What this gateway's meters are promised to deliver: by their schedules, and by what they publish themselves."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from collector.drivers.modbus import ModbusReader
+from collector.mqtt import MqttMeter
+from gateway.lines import ModbusMeter
+from gateway.promises import Promises
+from metering.model import Block, Expectation, Kind, Source
+from metering.obis import parse_obis
+
+ACTIVE_IMPORT = 1  # value group C of active energy import, the total that each meter has
+
+
+class Promised:
+    """The expectations of a gateway.
+
+    A polled meter is promised all that its schedule asks of it, less what it was found not to have. A meter that
+    publishes by itself is promised its import total from the start, and each further total from when it first came:
+    a profile names more than every device of its kind has.
+    """
+
+    def __init__(
+        self, path: Path, polled: Collection[ModbusMeter], published: Sequence[MqttMeter], intervals: Mapping[str, int]
+    ) -> None:
+        self._promises = Promises(path)
+        self._polled = polled
+        self._published = published
+        self._intervals = intervals
+        self._known: dict[str, set[str]] = {meter.id: _import_totals(meter) for meter in published}
+        for promise in self._promises.open:
+            if promise.device in self._known and promise.interval == intervals[promise.device]:
+                self._known[promise.device].update(promise.obis)
+
+    def settle(self, now: int) -> list[Expectation]:
+        """Return what is new to tell the log: promises that begin and promises that end, as of now."""
+        wanted = [promise for meter in self._polled for promise in _polled_promises(meter, now)]
+        for meter in self._published:
+            interval = self._intervals[meter.id]
+            if interval:
+                wanted.extend(_push_promise(meter.id, interval, obis, now) for obis in sorted(self._known[meter.id]))
+        return self._promises.settle(wanted, now)
+
+    def keep(self) -> None:
+        """Make what `settle` returned last durable."""
+        self._promises.keep()
+
+    def is_new(self, block: Block) -> bool:
+        """Tell whether a published block brings a total that was not promised yet; it is from now on."""
+        if block.layout.kind is not Kind.REGISTER or not block.layout.interval:
+            return False
+        known = self._known[block.device]
+        fresh = {column.obis for column in block.layout.columns} - known
+        known |= fresh
+        return bool(fresh)
+
+
+def _polled_promises(meter: ModbusMeter, now: int) -> list[Expectation]:
+    promises = []
+    for reader, period in ((meter.registers, meter.schedule.registers), (meter.moments, meter.schedule.instantaneous)):
+        if reader is not None and period is not None:
+            promises.extend(_reader_promises(meter.id, reader, int(period), now))
+    return promises
+
+
+def _reader_promises(device: str, reader: ModbusReader, interval: int, now: int) -> list[Expectation]:
+    by_kind: dict[Kind, list[str]] = {}
+    for point in reader.points:
+        by_kind.setdefault(point.what, []).append(point.obis)
+    return [
+        Expectation(device, kind, Source.POLL, interval, tuple(sorted(obis)), now) for kind, obis in by_kind.items()
+    ]
+
+
+def _push_promise(device: str, interval: int, obis: str, now: int) -> Expectation:
+    return Expectation(device, Kind.REGISTER, Source.PUSH, interval, (obis,), now)
+
+
+def _import_totals(meter: MqttMeter) -> set[str]:
+    """Return the profile's total of active energy import: 1.8.0, or the tariffs' totals where there is no such."""
+    totals = [obis for obis, kind in meter.profile.channels.items() if kind is Kind.REGISTER]
+    tariffs = {obis for obis in totals if parse_obis(obis)[2:4] == (ACTIVE_IMPORT, 8)}
+    whole = {obis for obis in tariffs if parse_obis(obis)[4] == 0}
+    return whole or tariffs

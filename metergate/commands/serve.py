@@ -1,0 +1,54 @@
+"""`metergate site` and `metergate gateway`: run until a signal says stop."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from metergate.logging import configure_logging
+from metergate.parts import Parts, build
+from metergate.site import SiteFile, load_site
+
+logger = structlog.get_logger(__name__)
+
+
+def run_site(file: Path, *, with_api: bool) -> None:
+    """Run the site of a file until SIGINT or SIGTERM."""
+    site = load_site(file)
+    configure_logging()
+    uvloop.run(_run(site, with_api=with_api))
+
+
+async def _run(site: SiteFile, *, with_api: bool) -> None:
+    parts = build(site, with_api=with_api)
+    try:
+        stop_on_signals(parts.stop)
+        if with_api:
+            await run_with_api(parts)
+        else:
+            logger.info("gateway runs", id=site.gateway.id, meters=len(site.meter))
+            await parts.run()
+    finally:
+        parts.close()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` at SIGINT and SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+
+
+async def run_with_api(parts: Parts) -> None:
+    """Run the parts with the API in front of them."""
+    from api.app import create_app  # noqa: PLC0415 - only where the API runs
+    from metergate.http import bind, serve  # noqa: PLC0415
+
+    assert parts.office is not None  # noqa: S101 - built with the API
+    settings = parts.site.api
+    listening = bind(settings)
+    app = create_app(parts.office)
+    logger.info("site runs", id=parts.site.gateway.id, meters=len(parts.site.meter), api=settings.listen)
+    await parts.run(lambda stop: serve(app, listening, settings, stop))

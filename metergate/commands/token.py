@@ -1,0 +1,61 @@
+"""`metergate token`: makes, lists and revokes the API's bearer tokens. It prints a token once, when it is made."""
+
+from pathlib import Path
+
+from headend.tokens import TokenBook, TokenInfo
+from metergate.site import load_site
+from metering import timing
+from metering.errors import ConfigError
+from metering.model import SECOND
+
+DAY = 86_400 * SECOND
+
+
+def create(file: Path, name: str, scopes: list[str], regions: list[str], days: int) -> None:
+    """Make a token and print it."""
+    book = _book(file)
+    try:
+        token = book.create(name, scopes, regions, timing.now() + days * DAY)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    finally:
+        book.close()
+    print(token)
+
+
+def show(file: Path) -> None:
+    """Print all tokens, without their secrets."""
+    book = _book(file)
+    tokens = book.list()
+    book.close()
+    now = timing.now()
+    for token in tokens:
+        regions = ",".join(region or "everywhere" for region in token.regions)
+        print(f"{token.id}  {token.name}  {','.join(token.scopes)}  {regions}  {_state(token, now)}")
+    if not tokens:
+        print("no token yet; make one with: metergate token create")
+
+
+def revoke(file: Path, identity: str) -> None:
+    """End a token."""
+    book = _book(file)
+    known = book.revoke(identity)
+    book.close()
+    if not known:
+        raise ConfigError(f"there is no token {identity!r}; metergate token list shows them")
+    print(f"{identity} is revoked")
+
+
+def _state(token: TokenInfo, now: int) -> str:
+    if token.revoked_at is not None:
+        return f"revoked {timing.to_rfc3339(token.revoked_at)}"
+    if token.expires_at is None:
+        return "does not expire"
+    word = "expired" if token.expires_at <= now else "until"
+    return f"{word} {timing.to_rfc3339(token.expires_at)}"
+
+
+def _book(file: Path) -> TokenBook:
+    data = load_site(file).gateway.data
+    data.mkdir(parents=True, exist_ok=True)
+    return TokenBook(data / "state.db")

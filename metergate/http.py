@@ -1,0 +1,62 @@
+"""Serves the API inside our own event loop and with our own signals: uvicorn, bounded."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from metergate.site import ApiSettings, split_address
+from metering.errors import ConfigError
+
+MAX_CONNECTIONS = 256
+KEEP_ALIVE_S = 30
+SHUTDOWN_S = 5
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the command line: it ends the gateway first."""
+        yield
+
+
+def bind(settings: ApiSettings) -> socket.socket:
+    """Return the listening socket.
+
+    Raises:
+        ConfigError: the address cannot be had; says which and why.
+
+    """
+    host, port = split_address(settings.listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+    except OSError as error:
+        raise ConfigError(
+            f"the API cannot listen on {settings.listen}: {error.strerror}; choose another address"
+        ) from None
+
+
+async def serve(app: FastAPI, listening: socket.socket, settings: ApiSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`, then let open answers end within SHUTDOWN_S."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    server = _Server(config)
+    running = asyncio.ensure_future(server.serve(sockets=[listening]))
+    ending = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    server.should_exit = True
+    await running

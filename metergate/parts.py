@@ -1,0 +1,137 @@
+"""Wires one site: log, store, gateway, projection and, where wanted, the head-end's office and the API."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from collector.profile import load_profile
+from gateway.app import Gateway
+from metergate.site import EmbeddedSettings, SiteFile, device_of, installations_of, points_of
+from metering.ports import ReadingsStore
+from metering.secret import resolve_secret
+from storage.codec import count
+from storage.embedded import EmbeddedStore
+from storage.log import Log, LogLimits
+from storage.projection import Projection
+from storage.quarantine import Quarantine
+
+if TYPE_CHECKING:  # a gateway without the API never loads FastAPI
+    from headend.service import Office
+
+logger = structlog.get_logger(__name__)
+
+DRAIN_S = 10.0  # at the end: how long the store may take to catch up with the log; the rest goes on at the next start
+CURSOR = "store"
+QUARANTINE_BYTES = 64 << 20
+
+
+@dataclass
+class Parts:
+    """The running parts of one site."""
+
+    site: SiteFile
+    log: Log
+    store: ReadingsStore
+    quarantine: Quarantine
+    gateway: Gateway
+    projection: Projection
+    office: "Office | None" = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, serve: Callable[[asyncio.Event], Any] | None = None) -> None:
+        """Run until `stop`, then end in order: the meters first, the store last, so that what was read is stored."""
+        late_stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            views = [group.create_task(self.projection.run(late_stop))]
+            if serve is not None:
+                views.append(group.create_task(serve(late_stop)))
+            await self.gateway.run(self.stop)
+            await self._drain()
+            late_stop.set()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while self.projection.status().lag:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            logger.warning("the store has not caught up; it goes on from the log at the next start")
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self.store.close()
+        self.log.close()
+
+
+def open_log(site: SiteFile) -> Log:
+    """Open the site's log, or make it."""
+    settings = site.gateway.log
+    limits = LogLimits(
+        max_bytes=settings.max_size,
+        max_age_s=settings.max_age,
+        keep_s=settings.keep,
+        min_free_bytes=settings.min_free,
+    )
+    return Log.open(log_directory(site.gateway.data), limits, count=count)
+
+
+def log_directory(data: Path) -> Path:
+    """Return where the log lives inside a gateway's data folder."""
+    return data / "log"
+
+
+def open_store(site: SiteFile) -> ReadingsStore:
+    """Open the store that the file names."""
+    if isinstance(site.store, EmbeddedSettings):
+        return EmbeddedStore(site.gateway.data / "readings.db")
+    from storage.influxdb import InfluxSettings, InfluxStore  # noqa: PLC0415 - an extra that a small box need not have
+
+    table = site.store
+    return InfluxStore(
+        InfluxSettings(
+            url=table.url,
+            token=resolve_secret(table.token),
+            org=table.org,
+            bucket=table.bucket,
+            timeout_s=table.timeout_s,
+        )
+    )
+
+
+def build(site: SiteFile, *, with_api: bool) -> Parts:
+    """Open everything that the site needs. Raises before anything runs."""
+    site.gateway.data.mkdir(parents=True, exist_ok=True)
+    log = open_log(site)
+    store = open_store(site)
+    quarantine = Quarantine(site.gateway.data / "quarantine", QUARANTINE_BYTES)
+    gateway = Gateway(site, log, quarantine)
+    projection = Projection(log, store, CURSOR, quarantine)
+    parts = Parts(site, log, store, quarantine, gateway, projection)
+    if with_api:
+        parts.office = build_office(parts)
+    return parts
+
+
+def build_office(parts: Parts) -> "Office":
+    """Return the head-end's office over these parts."""
+    from headend.registry import MemoryRegistry  # noqa: PLC0415 - only where the API runs
+    from headend.service import Office  # noqa: PLC0415
+    from headend.tokens import TokenBook  # noqa: PLC0415
+
+    site = parts.site
+    devices = []
+    for meter in site.meter:
+        profile = load_profile(meter.profile, site.gateway.profiles)
+        devices.append(device_of(meter, site.gateway.id, profile.maker, profile.model, profile.memory_days))
+    return Office(
+        MemoryRegistry(points_of(site), devices, installations_of(site)),
+        parts.store,
+        parts.log,
+        TokenBook(site.gateway.data / "state.db"),
+        parts.gateway.read_now,
+        parts.gateway.health,
+    )
