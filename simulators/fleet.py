@@ -56,7 +56,7 @@ class Simulation:
             ConfigError: something in the file is wrong; names file, line and key.
 
         """
-        fleet = load_fleet(path)
+        fleet = load_fleet(path, profiles)
         return cls(fleet, directory=directory or path.parent, profiles=profiles, clock=clock)
 
     async def start(self) -> dict[str, Place]:

@@ -5,8 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from collector.profile import load_profile
 from collector.protocols.modbus_times import parse_format
 from collector.toml_file import error_at, unique, validate
+from metering.errors import ConfigError
 from metering.model import SECOND
 from simulators.curves import Load
 from simulators.faults import CRC_ONLY, TCP_ONLY, Fault, Kind
@@ -131,12 +133,12 @@ class Fleet(_Table):
     mqtt: tuple[MqttTable, ...] = ()
 
 
-def load_fleet(path: Path) -> Fleet:
-    """Return the site that a TOML file describes.
+def load_fleet(path: Path, profiles: Path | None = None) -> Fleet:
+    """Return the site that a TOML file describes; `profiles` is a folder with further meter models.
 
     Raises:
-        ConfigError: the file cannot be read or does not fit, an id or a unit is used twice, or a fault does not belong
-            on its kind of line; names file, line and key.
+        ConfigError: the file cannot be read or does not fit, an id or a unit is used twice, a profile is not known, or
+            a fault does not belong on its kind of line; names file, line and key.
 
     """
     fleet = validate(Fleet, path)
@@ -150,6 +152,7 @@ def load_fleet(path: Path) -> Fleet:
         _check_id(path, (kind, index), endpoint.id, seen)
         for number, meter in enumerate(endpoint.meter):
             _check_id(path, (kind, index, "meter", number), meter.id, seen)
+            _check_profile(path, (kind, index, "meter", number, "profile"), meter.profile, profiles)
             _check_faults(path, (kind, index, "meter", number), endpoint, meter)
     for index, table in enumerate(fleet.mqtt):
         _check_id(path, ("mqtt", index), table.id, seen)
@@ -160,6 +163,15 @@ def _check_id(path: Path, key: tuple[str | int, ...], name: str, seen: dict[str,
     if name in seen:
         raise error_at(path, (*key, "id"), f"{name!r} is already the id of {seen[name]}")
     seen[name] = f"another {'meter' if 'meter' in key else key[0]}"
+
+
+def _check_profile(path: Path, key: tuple[str | int, ...], name: str, profiles: Path | None) -> None:
+    try:
+        load_profile(name, profiles)
+    except ConfigError as error:
+        if error.file:  # the profile is there and wrong itself
+            raise
+        raise error_at(path, key, str(error)) from None
 
 
 def _check_faults(path: Path, key: tuple[str | int, ...], endpoint: TcpTable | RtuTable, meter: MeterTable) -> None:

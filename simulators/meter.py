@@ -34,8 +34,7 @@ _VOLTAGE = (12, 32, 52, 72)
 _NEUTRAL_CURRENT = 91
 _FREQUENCY = 14
 CLOCK = "0-0:1.0.0*255"
-# Not in the table of codes: +R and -R added, as some meters show it. Named so that a register without a code finds it.
-REACTIVE_ABS = "reactive-energy-total"
+REACTIVE_ABS = "1-0:128.8.0*255"  # +R and -R added, as some meters show it
 
 
 @dataclass(frozen=True)
