@@ -1,0 +1,315 @@
+"""Writes batches into InfluxDB so that nothing stored is ever overwritten by something else, in any order of arrival.
+
+Above a series' high-water mark in time a block is written directly; at or below it the stored copies are read first,
+and a block that differs from all of them becomes one more in `versions`. What is stored for a block is a set of copies
+that only grows; which of them is current is decided when they are read, so arrival never decides.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import structlog
+
+from metering.batch import Batch
+from metering.errors import StorageError
+from metering.model import SECOND, Block, Event, Layout
+from metering.ports import Rejected, WriteResult
+from storage.influx_link import InfluxLink
+from storage.influx_read import DEVICES_PER_QUESTION, Catalogue, copies_between, events_in_order, series_ends
+from storage.line_protocol import (
+    Copy,
+    LayoutLines,
+    copy_of,
+    event_line,
+    expectation_line,
+    layout_line,
+)
+
+READINGS_PER_REQUEST = 10_000  # of joined lines in one body: about 300 kB
+COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a time
+APART = 3600 * SECOND  # stored copies of times further apart are asked for separately
+DAY = 86_400 * SECOND
+NEVER = -(2**63)
+
+_log = structlog.get_logger(__name__)
+
+
+class _Place(NamedTuple):
+    device: str
+    time: int
+
+
+class _Tally:
+    """What became of a write so far."""
+
+    def __init__(self) -> None:
+        self.stored = self.duplicates = self.versions = 0
+        self.rejected: list[Rejected] = []
+
+    def result(self) -> WriteResult:
+        return WriteResult(self.stored, self.duplicates, self.versions, self.rejected)
+
+
+class InfluxWriter:
+    """The one writer of a bucket: keeps the high-water marks in memory, and reads them anew after any failure."""
+
+    def __init__(self, link: InfluxLink, catalogue: Catalogue) -> None:
+        self._link = link
+        self._catalogue = catalogue
+        self._marks: dict[tuple[str, str], int] = {}
+        self._known: set[str] = set()  # devices whose marks are in memory
+        self._announced: set[tuple[str, int]] = set()  # (layout, day) whose definition is stored
+        self._lines: dict[Layout, LayoutLines] = {}
+        self._kin: dict[str, list[LayoutLines]] = {}  # layouts that share a channel with this one, itself included
+
+    def write(self, batches: Sequence[Batch]) -> WriteResult:
+        """Store readings, events and expectations; durable on return. Raises StorageError, and then knows nothing."""
+        try:
+            return self._write(batches)
+        except StorageError:
+            # A write without an answer may have been stored, so every mark may be too low: ask the server again.
+            self._marks.clear()
+            self._known.clear()
+            self._announced.clear()
+            self._kin.clear()
+            raise
+
+    def _write(self, batches: Sequence[Batch]) -> WriteResult:
+        tally = _Tally()
+        blocks = [block for batch in batches for block in batch.blocks]
+        lines_of = self._prepare(blocks)
+        compare: list[Block] = []
+        direct: list[str] = []
+        direct_blocks: list[Block] = []
+        room = READINGS_PER_REQUEST
+        marks = self._marks
+        for block in blocks:
+            lines = lines_of[id(block.layout)]
+            place = (block.device, lines.key)
+            time = block.measured_at
+            kin = self._kin[lines.key]
+            if time <= marks.get(place, NEVER) or (
+                len(kin) > 1 and any(time <= marks.get((block.device, one.key), NEVER) for one in kin)
+            ):
+                compare.append(block)
+                continue
+            try:
+                direct.append(lines.line(block))
+            except ValueError as error:
+                tally.rejected.append(Rejected(block, str(error)))
+                continue
+            direct_blocks.append(block)
+            marks[place] = time
+            room -= len(block.values)
+            if room <= 0:
+                self._send(direct, direct_blocks, tally)
+                direct, direct_blocks, room = [], [], READINGS_PER_REQUEST
+        self._send(direct, direct_blocks, tally)
+        for at in range(0, len(compare), COMPARED_BLOCKS):
+            self._compare(compare[at : at + COMPARED_BLOCKS], lines_of, tally)
+        self._write_rest(batches)
+        return tally.result()
+
+    def _prepare(self, blocks: Iterable[Block]) -> dict[int, LayoutLines]:
+        """Return id(layout) -> its lines; marks are read and definitions stored where they are new."""
+        first_of: dict[int, Block] = {}
+        days: set[tuple[int, int]] = set()
+        devices: set[str] = set()
+        for block in blocks:
+            first_of.setdefault(id(block.layout), block)
+            days.add((id(block.layout), block.measured_at // DAY))
+            devices.add(block.device)
+        if first_of and not self._kin:
+            self._catalogue.refresh()
+        lines_of = {}
+        for identity, block in first_of.items():
+            lines = self._lines.get(block.layout)
+            if lines is None:
+                lines = self._lines[block.layout] = self._catalogue.add(block.layout)
+            lines_of[identity] = lines
+        if any(lines.key not in self._kin for lines in lines_of.values()):
+            self._relate()
+        # The definition goes with every day's data, so that it lives as long as they do, and before them.
+        new = {(lines_of[identity].key, day): lines_of[identity] for identity, day in days}
+        new = {key: lines for key, lines in new.items() if key not in self._announced}
+        self._send_quietly([layout_line(lines.layout, day * DAY) for (_, day), lines in new.items()])
+        self._announced.update(new)
+        strange = sorted(devices - self._known)
+        self._marks.update(series_ends(self._link, strange))
+        self._known.update(strange)
+        return lines_of
+
+    def _relate(self) -> None:
+        layouts = self._catalogue.all()
+        self._kin = {one.key: [other for other in layouts if _shares_a_channel(one, other)] for one in layouts}
+
+    def _send(self, lines: Sequence[str], blocks: Sequence[Block], tally: _Tally) -> None:
+        refused = self._link.write(lines)
+        tally.stored += sum(len(block.values) for block in blocks)
+        for index, reason in refused.items():
+            tally.stored -= len(blocks[index].values)
+            tally.rejected.append(Rejected(blocks[index], reason))
+
+    def _send_quietly(self, lines: Sequence[str]) -> None:
+        for index, reason in self._link.write(lines).items():
+            _log.warning("InfluxDB refuses a line that is no reading", line=lines[index][:200], reason=reason)
+
+    def _compare(self, blocks: Sequence[Block], lines_of: dict[int, LayoutLines], tally: _Tally) -> None:
+        """Read what is stored at these blocks' times, and write what is not there yet."""
+        stored: dict[_Place, dict[str, dict[int, Copy]]] = defaultdict(lambda: defaultdict(dict))
+        for lines, devices, first, last in self._questions(blocks, lines_of):
+            for found in copies_between(self._link, lines, devices, first, last):
+                stored[_Place(found.device, found.time)][lines.key][found.version] = found.copy
+        changed: dict[tuple[_Place, str, int], tuple[str, Block, int, int]] = {}
+        for block in blocks:
+            lines = lines_of[id(block.layout)]
+            place = _Place(block.device, block.measured_at)
+            copy = copy_of(block)
+            known = stored[place]
+            version, merged = _place_for(known[lines.key], copy)
+            new, versions = self._count(lines, known, copy)
+            if merged is not None:
+                try:
+                    line = lines.copy_line(block.device, block.measured_at, merged, version)
+                except ValueError as error:
+                    tally.rejected.append(Rejected(block, str(error)))
+                    continue
+                known[lines.key][version] = merged
+                before = changed.get((place, lines.key, version), ("", block, 0, 0))
+                changed[place, lines.key, version] = (line, block, new + before[2], versions + before[3])
+            tally.stored += new
+            tally.versions += versions
+            tally.duplicates += len(copy.values) - new - versions
+            mark = (block.device, lines.key)
+            self._marks[mark] = max(self._marks.get(mark, NEVER), block.measured_at)
+        self._send_changed(list(changed.values()), tally)
+
+    def _send_changed(self, changed: Sequence[tuple[str, Block, int, int]], tally: _Tally) -> None:
+        at = 0
+        while at < len(changed):
+            end, room = at, READINGS_PER_REQUEST
+            while end < len(changed) and room > 0:
+                room -= len(changed[end][1].values)
+                end += 1
+            for index, reason in self._link.write([line for line, _, _, _ in changed[at:end]]).items():
+                _, block, new, versions = changed[at + index]
+                tally.stored -= new
+                tally.versions -= versions
+                tally.rejected.append(Rejected(block, reason))
+            at = end
+
+    def _questions(
+        self, blocks: Sequence[Block], lines_of: dict[int, LayoutLines]
+    ) -> Iterator[tuple[LayoutLines, list[str], int, int]]:
+        """Yield (layout, devices, first, last) so that few questions cover the blocks' times without much else."""
+        times: dict[tuple[str, str], set[int]] = defaultdict(set)
+        by_key: dict[str, LayoutLines] = {}
+        for block in blocks:
+            for kin in self._kin[lines_of[id(block.layout)].key]:
+                by_key[kin.key] = kin
+                times[kin.key, block.device].add(block.measured_at)
+        together: dict[tuple[str, int, int], list[tuple[str, int, int]]] = defaultdict(list)
+        for (key, device), instants in times.items():
+            if (device, key) not in self._marks:
+                continue  # nothing of this layout is stored for the device
+            for first, last in _runs(sorted(instants)):
+                together[key, first // APART, last // APART].append((device, first, last))
+        for (key, _, _), runs in together.items():
+            for at in range(0, len(runs), DEVICES_PER_QUESTION):
+                some = runs[at : at + DEVICES_PER_QUESTION]
+                devices = sorted({device for device, _, _ in some})
+                yield by_key[key], devices, min(run[1] for run in some), max(run[2] for run in some)
+
+    def _count(self, lines: LayoutLines, known: dict[str, dict[int, Copy]], copy: Copy) -> tuple[int, int]:
+        """Return how many of a copy's values are the first of their channel and time, and how many differ."""
+        new = versions = 0
+        kin = [(one, copies.values()) for one in self._kin[lines.key] if (copies := known.get(one.key))]
+        if not kin:
+            return len(copy.values), 0
+        for index, column in enumerate(lines.layout.columns):
+            held = {
+                (other.values[place], other.quality[place])
+                for one, copies in kin
+                for place, theirs in enumerate(one.layout.columns)
+                if theirs == column
+                for other in copies
+            }
+            new += not held
+            versions += bool(held) and (copy.values[index], copy.quality[index]) not in held
+        return new, versions
+
+    def _write_rest(self, batches: Sequence[Batch]) -> None:
+        expectations: list[str] = []
+        events: list[Event] = []
+        for batch in batches:
+            events += batch.events
+            for one in batch.expectations:
+                try:
+                    expectations.append(expectation_line(one))
+                except ValueError as error:
+                    _log.warning("an expectation cannot be stored", device=one.device, reason=str(error))
+        self._send_quietly(expectations)
+        if events:
+            self._send_quietly(list(self._event_lines(events)))
+
+    def _event_lines(self, events: Sequence[Event]) -> Iterator[str]:
+        """Yield the lines of events that are new or came earlier; a number tells those of one time apart."""
+        held: dict[_Place, dict[str, tuple[int, Event]]] = defaultdict(dict)
+        by_device: dict[str, set[int]] = defaultdict(set)
+        for event in events:
+            by_device[event.device].add(event.time)
+        for device, times in by_device.items():
+            for first, last in _runs(sorted(times)):
+                for number, event in events_in_order(self._link, [device], first, last, len(times)):
+                    held[_Place(device, event.time)][event.id] = (number, event)
+        lines: dict[tuple[_Place, int], str] = {}
+        for event in events:
+            known = held[_Place(event.device, event.time)]
+            number, before = known.get(event.id, (len(known), None))
+            if before is not None and before.received_at <= event.received_at:
+                continue
+            known[event.id] = (number, event)
+            try:
+                lines[_Place(event.device, event.time), number] = event_line(event, number)
+            except ValueError as error:
+                _log.warning("an event cannot be stored", device=event.device, id=event.id, reason=str(error))
+        yield from lines.values()
+
+
+def _shares_a_channel(one: LayoutLines, other: LayoutLines) -> bool:
+    mine, theirs = one.layout, other.layout
+    same = (mine.kind, mine.source, mine.interval) == (theirs.kind, theirs.source, theirs.interval)
+    return same and not set(mine.columns).isdisjoint(theirs.columns)
+
+
+def _runs(times: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of the runs in which neighbours are at most `APART` from each other."""
+    first = times[0]
+    for before, after in pairwise(times):
+        if after - before > APART:
+            yield first, before
+            first = after
+    yield first, times[-1]
+
+
+def _place_for(copies: dict[int, Copy], copy: Copy) -> tuple[int, Copy | None]:
+    """Return the version number under which a copy belongs, and what is to be written there (None: nothing)."""
+    for version, held in copies.items():
+        if (held.values, held.quality) == (copy.values, copy.quality):
+            merged = merge(held, copy)
+            return version, None if merged == held else merged
+    return (max(copies) + 1 if copies else 0), copy
+
+
+def merge(one: Copy, other: Copy) -> Copy:
+    """Return one copy of two with the same values and qualities: first received, last revised, whatever the order."""
+    slots = [slot for slot in (one.slot, other.slot) if slot is not None]
+    return Copy(
+        one.values,
+        one.quality,
+        min(one.received, other.received),
+        max(slots, default=None),
+        max(one.revision, other.revision),
+    )

@@ -1,0 +1,207 @@
+"""Blocks, events and expectations as InfluxDB line protocol and back: pure text, no connection.
+
+The schema is in `docs/storage-schema-influxdb.md`: one point for each block, a field for each column, and four fields
+that every point has (`received`, `slot`, `revision`, `exceptions`). Times are microseconds since 1970 UTC.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from metering.model import Block, Event, Expectation, Layout
+from metering.quality import Quality
+
+READINGS = "readings"
+VERSIONS = "versions"
+LAYOUTS = "layouts"
+EVENTS = "events"
+EXPECTATIONS = "expectations"
+
+BOOKKEEPING = ("received", "slot", "revision", "exceptions")  # the fields that every point of readings has
+NO_SLOT = NO_END = -(2**63)  # an integer field that is always written needs a number for "none"
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+class Copy(NamedTuple):
+    """What one stored point says: values and qualities of its columns, and when it came in which revision."""
+
+    values: tuple[int | float | None, ...]
+    quality: tuple[int, ...]
+    received: int
+    slot: int | None
+    revision: int
+
+
+@lru_cache(maxsize=65536)
+def tag(text: str) -> str:
+    r"""Return a tag's value as line protocol writes it.
+
+    Raises:
+        ValueError: empty, or with a control character or a backslash, which line protocol has no way to write.
+
+    """
+    if not text or "\\" in text or not text.isprintable():
+        raise ValueError(f"{text!r} cannot be a tag: it is empty, or has a backslash or a control character")
+    return text.replace(",", r"\,").replace("=", r"\=").replace(" ", r"\ ")
+
+
+def quoted(text: str) -> str:
+    """Return the text of a string field, in its quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def field_names(layout: Layout) -> tuple[str, ...]:
+    """Return one field for each column: the OBIS code with `_i` for integers or `_f` for floats.
+
+    InfluxDB fixes a field's type for all series of a measurement, so the type must be in the name. The second column
+    of the same code and type (another unit or scale) gets its place in the layout behind it.
+    """
+    names: list[str] = []
+    for index, column in enumerate(layout.columns):
+        name = column.obis + ("_i" if column.number == "int" else "_f")
+        names.append(name if name not in names else f"{name}_{index}")
+    return tuple(names)
+
+
+class LayoutLines:
+    """Makes the lines of one layout's blocks, and reads their rows. Kept for as long as the layout is in use."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.key = layout.key
+        self.names = field_names(layout)
+        self._escaped = [tag(name) for name in self.names]
+        self._integer = [column.number == "int" for column in layout.columns]
+        self._any_integer = any(self._integer)
+        self._tags = f",interval={layout.interval},kind={layout.kind},layout={self.key},source={layout.source}"
+        self._form = ",".join(
+            f"{name.replace('%', '%%')}=%s{'i' if integer else ''}"
+            for name, integer in zip(self._escaped, self._integer, strict=True)
+        )
+
+    def line(self, block: Block) -> str:
+        """Return the block's line in `readings`.
+
+        Raises:
+            ValueError: the device's id or a value cannot be stored; the message says which.
+
+        """
+        if not block.quality:
+            fields = self._form % tuple(block.values)
+            # "n" is in None, nan and inf and in no number; an odd field name only costs the careful way.
+            if "n" not in fields and "=-0.0" not in fields and not (self._any_integer and self._beyond(block.values)):
+                slot = NO_SLOT if block.slot is None else block.slot
+                return (
+                    f"readings,device={tag(block.device)}{self._tags} {fields},received={block.received_at}i,"
+                    f'slot={slot}i,revision={block.revision}i,exceptions="" {block.measured_at}'
+                )
+        return self.copy_line(block.device, block.measured_at, copy_of(block))
+
+    def copy_line(self, device: str, measured_at: int, copy: Copy, version: int = 0) -> str:
+        """Return the line of a copy, in `readings` for version 0 and in `versions` otherwise. Raises as `line`."""
+        fields, exceptions = [], []
+        for index, (value, quality) in enumerate(zip(copy.values, copy.quality, strict=True)):
+            if value is None:
+                exceptions.append(f"{index}:{quality}:")
+                continue
+            if self._integer[index] and type(value) is not int:
+                column = self.layout.columns[index]
+                raise ValueError(f"{column.obis} of {device!r} is {value!r}, and its column is for integers")
+            beyond = not INT64_MIN <= value <= INT64_MAX if self._integer[index] else str(value) == "-0.0"
+            if beyond:  # InfluxDB's integers end at 63 bits, and its JSON says -0 for -0.0
+                exceptions.append(f"{index}:{quality}:{value}")
+                continue
+            fields.append(f"{self._escaped[index]}={value}{'i' if self._integer[index] else ''},")
+            if quality:
+                exceptions.append(f"{index}:{quality}:=")
+        place = f"versions,device={tag(device)},number={version}" if version else f"readings,device={tag(device)}"
+        slot = NO_SLOT if copy.slot is None else copy.slot
+        return (
+            f"{place}{self._tags} {''.join(fields)}received={copy.received}i,slot={slot}i,"
+            f'revision={copy.revision}i,exceptions="{";".join(exceptions)}" {measured_at}'
+        )
+
+    def copy_from(self, cells: Sequence[Any], indexes: Sequence[int]) -> Copy:
+        """Return the copy of a row: the cells of the columns at `indexes`, then those of `BOOKKEEPING`."""
+        received, slot, revision, text = cells[-4:]
+        if not text and None not in cells:
+            values = tuple(
+                cell if self._integer[index] else float(cell) for index, cell in zip(indexes, cells, strict=False)
+            )
+            return Copy(values, (0,) * len(indexes), received, None if slot == NO_SLOT else slot, revision)
+        exceptions = _exceptions(text or "")
+        found: list[int | float | None] = []
+        for index, cell in zip(indexes, cells, strict=False):
+            what = exceptions[index][1] if index in exceptions else "="
+            if what != "=":
+                # What the exceptions say goes before the field: one beside them could be left from something older.
+                found.append(None if not what else int(what) if self._integer[index] else float(what))
+            else:
+                found.append(cell if cell is None or self._integer[index] else float(cell))
+        quality = tuple(exceptions[index][0] if index in exceptions else 0 for index in indexes)
+        return Copy(tuple(found), quality, received or 0, None if slot in {NO_SLOT, None} else slot, revision or 0)
+
+    @staticmethod
+    def _beyond(values: Iterable[float | None]) -> bool:
+        return any(value is not None and not INT64_MIN <= value <= INT64_MAX for value in (max(values), min(values)))  # type: ignore[type-var]  # no None: the caller looked
+
+
+def copy_of(block: Block) -> Copy:
+    """Return what is to be stored of a block: NaN and infinities become no value, flagged."""
+    values = tuple(block.values)
+    quality = tuple(block.quality) or (0,) * len(values)
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        bad = [isinstance(value, float) and not math.isfinite(value) for value in values]
+        quality = tuple(q | Quality.NOT_A_NUMBER if b else q for q, b in zip(quality, bad, strict=True))
+        values = tuple(None if b else value for value, b in zip(values, bad, strict=True))
+    return Copy(values, quality, block.received_at, block.slot, block.revision)
+
+
+def _exceptions(text: str) -> dict[int, tuple[int, str]]:
+    """Return index -> (quality, what) of `3:1:;4:0:18446744073709551615;5:256:=`.
+
+    `what` is empty where there is no value, `=` where the field has it, otherwise an integer's digits.
+    """
+    if not text:
+        return {}
+    entries = (entry.split(":") for entry in text.split(";"))
+    return {int(index): (int(quality), what) for index, quality, what in entries}
+
+
+def layout_line(layout: Layout, time: int) -> str:
+    """Return the line that keeps a layout's definition, so that units, scales and number types come back."""
+    definition = msgspec.json.encode(layout).decode()
+    return f"{LAYOUTS},layout={layout.key} definition={quoted(definition)} {time}"
+
+
+def layout_from(definition: str) -> Layout:
+    """Return the layout of `layout_line`'s field. Raises ValueError where it is none."""
+    return msgspec.json.decode(definition, type=Layout)
+
+
+def event_line(event: Event, number: int) -> str:
+    """Return the line of an event. `number` tells events of one device and time apart. Raises ValueError as `tag`."""
+    detail = msgspec.json.encode(event.detail).decode()
+    return (
+        f"{EVENTS},device={tag(event.device)},number={number} code={quoted(event.code)},name={quoted(event.name)},"
+        f"detail={quoted(detail)},received={event.received_at}i {event.time}"
+    )
+
+
+def expectation_line(expectation: Expectation) -> str:
+    """Return the line of a promise to read, at `since`; the same promise again replaces `until`.
+
+    Raises:
+        ValueError: as `tag`.
+
+    """
+    one = expectation
+    until = NO_END if one.until is None else one.until
+    codes = ";".join(one.obis)
+    return (
+        f"{EXPECTATIONS},device={tag(one.device)},interval={one.interval},kind={one.kind},obis={tag(codes or '-')},"
+        f"source={one.source} until={until}i {one.since}"
+    )
