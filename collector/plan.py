@@ -83,7 +83,9 @@ def plan(
     requests: list[Request] = []
     for function in sorted({span.function for span in wanted}):
         group = sorted(s for s in wanted if s.function == function)
-        cuts = sorted(address for f, address in holes.cuts if f == function)
+        # What lies under an unreadable value must not be read over either.
+        refused = {(f, address) for f, address, _ in holes.unreadable}
+        cuts = sorted(address for f, address in holes.cuts | refused if f == function)
         requests.extend(_fewest(group, max_registers, max_gap, cuts))
     return tuple(requests)
 

@@ -95,8 +95,9 @@ class ModbusReader:
     """One meter's reader (capability `Reader`): the values of a profile's points, in as few requests as can be.
 
     `points` are names of the profile's points (none: all), `max_gap` how many registers may be read over
-    (`plan.rtu_max_gap` for a serial line), `interval` the seconds between reads of its schedule (0: none). `clock` gives UTC microseconds. What the meter refuses with exception 2 is
-    learned: the request is parted until all that can be read is read, and `on_holes` is told what was found.
+    (`plan.rtu_max_gap` for a serial line), `interval` the seconds between its scheduled reads (0: none). `clock` gives
+    UTC microseconds. What the meter refuses with exception 2 is learned: the request is parted until all that can be
+    read is read, and `on_holes` is told what was found.
     """
 
     __slots__ = ("_clock", "_interval", "_max_gap", "_names", "_on_holes", "_steps", "device", "holes", "profile")

@@ -1,12 +1,13 @@
 """Every meter model: its frames give its values, and it can be planned and read."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from collector.drivers.modbus import ModbusReader, identity_text
 from collector.plan import rtu_max_gap
-from collector.profile import load_profile, profile_names, read_profile
+from collector.profile import Profile, ProfileTest, load_profile, profile_names, read_profile
 from collector.protocols.modbus import check_reply, parse_request
 from collector.protocols.modbus_adu import open_rtu, parse_rtu_reply
 from collector.protocols.modbus_values import decode, encode
@@ -20,11 +21,11 @@ TESTS = [(name, test) for name in NAMES for test in load_profile(name).test]
 
 
 @pytest.mark.parametrize(("name", "test"), TESTS, ids=[f"{name}: {test.name}" for name, test in TESTS])
-def test_the_frames_of_a_profile_give_the_values_it_says(name, test):
+def test_the_frames_of_a_profile_give_the_values_it_says(name: str, test: ProfileTest):
     check_frames(load_profile(name), test)
 
 
-def check_frames(profile, test):
+def check_frames(profile: Profile, test: ProfileTest) -> None:
     unit, pdu = open_rtu(bytes.fromhex(test.request))
     request = parse_request(pdu)
     data = check_reply(pdu, parse_rtu_reply(bytes.fromhex(test.reply), unit, pdu))
@@ -40,20 +41,14 @@ def check_frames(profile, test):
         else:
             assert quality == Quality.VALID
             assert encode(spec, value) == data[start : start + 2 * spec.count]
-            assert to_decimal(value, point.scale, point.number) == to_decimal(1, 0, "int") * _decimal(shown)
+            assert to_decimal(value, point.scale, point.number) == Decimal(shown)
     if test.identity:
         assert identity_text(profile, profile.identity, data) == test.identity
     assert test.values or test.identity
 
 
-def _decimal(text):
-    from decimal import Decimal
-
-    return Decimal(text)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_profile_is_planned_within_its_limits(name):
+def test_every_profile_is_planned_within_its_limits(name: str):
     profile = load_profile(name)
     assert len(profile.test) >= 2
     assert profile.name == name
@@ -102,7 +97,7 @@ points = [
         ("phases = 1", 'phases = 1\nnot_available = {int16 = ["7FFFF"]}', 4, "4 hex digits"),
     ],
 )
-def test_a_wrong_profile_is_told_with_file_line_and_key(tmp_path: Path, old, new, line, message):
+def test_a_wrong_profile_is_told_with_file_line_and_key(tmp_path: Path, old: str, new: str, line: int, message: str):
     path = tmp_path / "mine.toml"
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:

@@ -1,8 +1,10 @@
 """Modbus frames: the vectors both ways, every exception code, and no damaged frame that passes."""
 
+import contextlib
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def _request_of(frame: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_every_vector_reads_and_is_built_again(vector):
+def test_every_vector_reads_and_is_built_again(vector: dict[str, Any]):
     frame, expected = bytes.fromhex(vector["hex"]), vector["expected"]
     unit, pdu = modbus_adu.open_rtu(frame)
     assert unit == expected["unit"]
@@ -48,7 +50,7 @@ def test_every_vector_reads_and_is_built_again(vector):
 
 
 @pytest.mark.parametrize(("code", "meaning"), modbus.EXCEPTIONS.items())
-def test_an_exception_reply_is_a_refusal_with_its_meaning(code, meaning):
+def test_an_exception_reply_is_a_refusal_with_its_meaning(code: int, meaning: str):
     request = modbus.read_request(3, 10, 2)
     with pytest.raises(RefusedError, match=meaning) as caught:
         modbus.check_reply(request, modbus.exception_reply(3, code))
@@ -66,7 +68,7 @@ def test_an_exception_reply_is_a_refusal_with_its_meaning(code, meaning):
         (b"\x84\x02", "function 132"),
     ],
 )
-def test_a_reply_that_does_not_fit_the_request_is_a_frame_error(reply, reason):
+def test_a_reply_that_does_not_fit_the_request_is_a_frame_error(reply: bytes, reason: str):
     with pytest.raises(FrameError, match=reason):
         modbus.check_reply(modbus.read_request(3, 0, 2), reply)
 
@@ -77,7 +79,7 @@ reads = st.builds(
 
 
 @given(request=reads, unit=st.integers(1, 247), data=st.data())
-def test_no_truncated_or_flipped_rtu_frame_passes(request, unit, data):
+def test_no_truncated_or_flipped_rtu_frame_passes(request: bytes, unit: int, data: st.DataObject):
     size = modbus.reply_length(request) - 2
     reply = modbus.read_reply(request[0], data.draw(st.binary(min_size=size, max_size=size)))
     frame = modbus_adu.rtu_frame(unit, reply)
@@ -93,7 +95,9 @@ def test_no_truncated_or_flipped_rtu_frame_passes(request, unit, data):
 
 
 @given(request=reads, unit=st.integers(0, 255), transaction=st.integers(0, 65535), data=st.data())
-def test_a_tcp_reply_passes_only_for_its_own_transaction_and_unit(request, unit, transaction, data):
+def test_a_tcp_reply_passes_only_for_its_own_transaction_and_unit(
+    request: bytes, unit: int, transaction: int, data: st.DataObject
+):
     reply = modbus.read_reply(request[0], bytes(modbus.reply_length(request) - 2))
     frame = modbus_adu.tcp_frame(transaction, unit, reply)
     assert modbus_adu.parse_tcp_reply(frame, transaction, unit, request) == reply
@@ -110,12 +114,10 @@ def test_a_tcp_reply_passes_only_for_its_own_transaction_and_unit(request, unit,
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_end_in_a_named_error_or_a_request(noise):
+def test_any_bytes_end_in_a_named_error_or_a_request(noise: bytes):
     for parse in (modbus.parse_request, modbus_adu.open_rtu, modbus_adu.open_tcp):
-        try:
-            parse(noise)
-        except FrameError as error:
-            assert str(error)
+        with contextlib.suppress(FrameError):
+            assert parse(noise)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_any_bytes_end_in_a_named_error_or_a_request(noise):
         (bytes([16, 0, 1, 0, 2, 3, 0, 0, 0]), 3),
     ],
 )
-def test_a_server_answers_an_impossible_request_with_the_standards_code(pdu, code):
+def test_a_server_answers_an_impossible_request_with_the_standards_code(pdu: bytes, code: int):
     with pytest.raises(modbus.BadRequestError) as caught:
         modbus.parse_request(pdu)
     assert caught.value.code == code

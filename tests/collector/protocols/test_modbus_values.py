@@ -1,4 +1,4 @@
-"""Register values: encode and decode are each other's inverse, and the compiled decoder says the same as the plain one."""
+"""Register values: encode and decode are each other's inverse; the compiled decoder says what the plain one says."""
 
 import math
 
@@ -12,7 +12,7 @@ from metering.quality import Quality
 
 
 @st.composite
-def specs(draw):
+def specs(draw: st.DrawFn) -> ValueSpec:
     kind = draw(st.sampled_from([*REGISTERS, "bits"]))
     count = REGISTERS.get(kind) or draw(st.integers(1, 4))
     shift = draw(st.integers(0, 16 * count - 1)) if kind == "bits" else 0
@@ -33,7 +33,7 @@ def specs(draw):
 
 
 @given(specs(), st.data())
-def test_what_is_decoded_is_encoded_to_the_same_bytes(spec, data):
+def test_what_is_decoded_is_encoded_to_the_same_bytes(spec: ValueSpec, data: st.DataObject):
     raw = data.draw(st.binary(min_size=2 * spec.count, max_size=2 * spec.count))
     value, quality = decode(spec, raw)
     if value is None:
@@ -45,7 +45,7 @@ def test_what_is_decoded_is_encoded_to_the_same_bytes(spec, data):
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), specs()), min_size=1, max_size=12), st.data())
-def test_the_compiled_decoder_agrees_with_the_plain_one(fields, data):
+def test_the_compiled_decoder_agrees_with_the_plain_one(fields: list[tuple[int, ValueSpec]], data: st.DataObject):
     registers = max(offset + spec.count for offset, spec in fields)
     reply = data.draw(st.binary(min_size=2 * registers, max_size=2 * registers))
     plain = [decode(spec, reply[2 * offset : 2 * (offset + spec.count)]) for offset, spec in fields]
@@ -71,7 +71,7 @@ def test_the_compiled_decoder_agrees_with_the_plain_one(fields, data):
         (ValueSpec("uint16", 1, multiplier=25), "0003", 75, Quality.VALID),
     ],
 )
-def test_values_come_out_as_the_meter_means_them(spec, hexadecimal, value, quality):
+def test_values_come_out_as_the_meter_means_them(spec: ValueSpec, hexadecimal: str, value: float | None, quality: int):
     got, flags = decode(spec, bytes.fromhex(hexadecimal))
     assert flags == quality
     assert got == (pytest.approx(value) if isinstance(value, float) else value)
@@ -92,13 +92,13 @@ def test_values_come_out_as_the_meter_means_them(spec, hexadecimal, value, quali
         (ValueSpec("bits", 1, width=2), 4),
     ],
 )
-def test_a_value_that_the_type_cannot_show_is_refused(spec, value):
+def test_a_value_that_the_type_cannot_show_is_refused(spec: ValueSpec, value: float | None):
     with pytest.raises(ValueError):
         encode(spec, value)
 
 
 @given(st.text("ABCabc0123 -", max_size=12).map(str.strip), st.sampled_from(["big", "little"]))
-def test_text_survives_its_registers(text, order):
+def test_text_survives_its_registers(text: str, order: str):
     spec = ValueSpec("ascii", 6, byte_order=order)
     assert decode_text(spec, encode_text(spec, text)) == text
 

@@ -1,0 +1,149 @@
+"""The Modbus reader against a meter's own memory of registers: blocks, checks, and what it learns."""
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from collector.drivers.modbus import MAX_REFUSALS_OF_ALL, ModbusReader
+from collector.exchange import Exchange
+from collector.plan import Holes
+from collector.profile import load_profile
+from collector.protocols.modbus import exception_reply, parse_request, read_reply
+from collector.protocols.modbus_values import encode
+from metering.errors import FrameError, RefusedError
+from metering.model import Block, Kind, Source
+from metering.quality import Quality
+
+
+class Meter:
+    """Registers of one meter; a read that touches a missing register is refused with exception 2."""
+
+    def __init__(self, name: str) -> None:
+        self.profile = load_profile(name)
+        self.missing: set[int] = set()
+        self.registers: dict[int, bytes] = {}
+        self.asked: list[Exchange] = []
+
+    def put(self, name: str, value: float | None) -> None:
+        point = self.profile.select((name,))[0]
+        data = encode(self.profile.spec(point), value)
+        self.registers.update({point.address + i: data[2 * i : 2 * i + 2] for i in range(point.registers)})
+
+    async def transact(self, exchange: Exchange) -> bytes:
+        self.asked.append(exchange)
+        request = parse_request(exchange.pdu)
+        wanted = range(request.address, request.address + request.quantity)
+        if self.missing.intersection(wanted):
+            return exception_reply(request.function, 2)
+        return read_reply(request.function, b"".join(self.registers.get(i, b"\0\0") for i in wanted))
+
+
+def shown(blocks: list[Block]) -> dict[str, float | None]:
+    return {c.obis: v for b in blocks for c, v in zip(b.layout.columns, b.values, strict=True)}
+
+
+@pytest.fixture
+def ticks() -> Iterator[int]:
+    return count(1_000_000, 500)
+
+
+async def test_each_request_gives_one_block_a_kind_stamped_with_its_middle(ticks: Iterator[int]):
+    meter = Meter("eastron_sdm630")
+    meter.put("active_energy_import", 1234.5)
+    meter.put("voltage_l1", 230.25)
+    reader = ModbusReader(meter.profile, "m1", clock=lambda: next(ticks))
+    blocks = await reader.read(meter.transact, 7, slot=900, source=Source.POLL)
+    assert [e.unit for e in meter.asked] == [7] * len(reader.requests)
+    assert blocks[0].measured_at == 1_000_250
+    assert blocks[0].received_at == 1_000_500
+    assert {b.slot for b in blocks} == {900}
+    assert all(len(b.values) == len(b.layout.columns) for b in blocks)
+    assert shown(blocks)["1-0:1.8.0*255"] == 1234.5
+    assert shown(blocks)["1-0:32.7.0*255"] == 230.25
+    assert {b.layout.kind for b in blocks} == {
+        Kind.REGISTER, Kind.INSTANTANEOUS, Kind.AVERAGE, Kind.MAXIMUM_DEMAND
+    }  # fmt: skip
+    again = await ModbusReader(meter.profile, "m2").read(meter.transact, 8, slot=None, source=Source.POLL)
+    assert all(a.layout is b.layout for a, b in zip(blocks, again, strict=True))
+
+
+async def test_a_sentinel_gives_no_value_and_its_flag_beside_valid_neighbours():
+    meter = Meter("abb_b23_b24")
+    meter.put("active_energy_import", 2**63 + 1)
+    meter.put("active_energy_export", None)
+    names = ["active_energy_import", "active_energy_export"]
+    (block,) = await ModbusReader(meter.profile, "m", names).read(meter.transact, 1, slot=None, source=Source.POLL)
+    assert block.values == (2**63 + 1, None)
+    assert block.quality == (0, Quality.NOT_AVAILABLE)
+
+
+async def test_a_hole_in_a_gap_is_asked_for_once_and_every_value_is_read():
+    meter = Meter("eastron_sdm630")
+    meter.missing = {40}  # between the power factors and the sum of currents
+    told: list[tuple[str, Holes]] = []
+    names = ["power_factor_l3", "current"]
+    reader = ModbusReader(meter.profile, "m", names, on_holes=lambda device, holes: told.append((device, holes)))
+    assert len(await reader.read(meter.transact, 1, slot=None, source=Source.POLL)) == 2
+    assert told == [("m", Holes(frozenset([(4, 48)])))]
+    meter.asked.clear()
+    assert len(await reader.read(meter.transact, 1, slot=None, source=Source.POLL)) == 2
+    assert len(meter.asked) == 2
+    reader.forget()
+    assert len(reader.requests) == 1
+
+
+async def test_a_value_that_the_meter_lacks_is_found_and_left_out_afterwards():
+    meter = Meter("eastron_sdm630")
+    meter.missing = {84, 85}
+    reader = ModbusReader(meter.profile, "m")
+    blocks = await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+    assert len(shown(blocks)) == len(meter.profile.points) - 1
+    assert reader.holes.unreadable == {(4, 84, 2)}
+    meter.asked.clear()
+    blocks = await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+    assert len(shown(blocks)) == len(meter.profile.points) - 1
+    assert len(meter.asked) == len(reader.requests)
+
+
+async def test_a_meter_that_refuses_everything_teaches_nothing_and_costs_little():
+    meter = Meter("eastron_sdm630")
+    meter.missing = set(range(65536))
+    reader = ModbusReader(meter.profile, "m")
+    with pytest.raises(RefusedError, match="illegal data address") as caught:
+        await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+    assert caught.value.meter == "m"
+    assert not reader.holes
+    assert len(meter.asked) <= len(reader.requests) + MAX_REFUSALS_OF_ALL + 1
+
+
+async def test_what_was_read_before_an_error_is_not_lost():
+    meter = Meter("eastron_sdm630")
+    reader = ModbusReader(meter.profile, "m")
+
+    async def fails_later(exchange: Exchange) -> bytes:
+        return await meter.transact(exchange) if len(meter.asked) < 2 else exception_reply(4, 6)
+
+    kept: list[Block] = []
+    with pytest.raises(RefusedError, match="busy"):
+        await reader.read(fails_later, 1, slot=None, source=Source.POLL, into=kept)
+    assert len(kept) >= 2
+
+
+@pytest.mark.parametrize("reply", [b"", b"\x04\x02\0\0", b"\x03\x04\0\0\0\0", b"\x04\x04\0\0\0", b"\x04\x03\0\0\0\0"])
+async def test_a_reply_that_is_not_the_answer_is_never_a_reading(reply: bytes):
+    async def transact(_: Exchange) -> bytes:
+        return reply
+
+    kept: list[Block] = []
+    reader = ModbusReader(load_profile("eastron_sdm120"), "m", ["voltage_l1"])
+    with pytest.raises(FrameError):
+        await reader.read(transact, 1, slot=None, source=Source.POLL, into=kept)
+    assert not kept
+
+
+async def test_the_serial_number_is_read_where_the_model_shows_it():
+    meter = Meter("eastron_sdm120")
+    meter.registers.update({64512: b"\x00\xcf", 64513: b"\x33\xee"})
+    assert await ModbusReader(meter.profile, "m").identify(meter.transact, 1) == "13579246"
+    assert await ModbusReader(load_profile("chint_ddsu666"), "m").identify(meter.transact, 1) is None
