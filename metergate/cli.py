@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from metering.errors import ConfigError, MeterError, StorageError
@@ -31,19 +30,12 @@ SiteArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The site's c
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except ConfigError as error:
         _fail(str(error), 2)
     except (StorageError, MeterError, OSError) as error:
         _fail(str(error), 1)
-    sys.exit(code or 0)
+    sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:

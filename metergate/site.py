@@ -12,6 +12,29 @@ from gateway.settings import FilePath, GatewayFile, MeterSettings, Secret, Stric
 from metering.model import Device, Installation, MeterPoint
 
 
+def split_address(listen: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT` (an IPv6 host in brackets).
+
+    Raises:
+        ValueError: not of that form.
+
+    """
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{listen!r} is not HOST:PORT, for example 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class EmbeddedSettings(Strict):
     """The store in one file beside the log: nothing to install."""
 
@@ -58,29 +81,6 @@ class SiteFile(GatewayFile):
 
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
-
-
-def split_address(listen: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT` (an IPv6 host in brackets).
-
-    Raises:
-        ValueError: not of that form.
-
-    """
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError(f"{listen!r} is not HOST:PORT, for example 127.0.0.1:8080")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or name stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_site(path: Path) -> SiteFile:

@@ -1,7 +1,5 @@
 """`metergate site` and `metergate gateway`: run until a signal says stop."""
 
-import asyncio
-import signal
 from pathlib import Path
 
 import structlog
@@ -9,6 +7,7 @@ import uvloop
 
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
+from metergate.signals import stop_on_signals
 from metergate.site import SiteFile, load_site
 
 logger = structlog.get_logger(__name__)
@@ -32,13 +31,6 @@ async def _run(site: SiteFile, *, with_api: bool) -> None:
             await parts.run()
     finally:
         parts.close()
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` at SIGINT and SIGTERM."""
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
 
 
 async def run_with_api(parts: Parts) -> None:

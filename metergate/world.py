@@ -1,0 +1,93 @@
+"""A simulated site with its broker, running: what `simulate` shows a person and what the demo starts as a child."""
+
+import asyncio
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from simulators.broker import Broker, find_broker
+from simulators.fleet import Simulation
+from simulators.fleet_file import Fleet
+from simulators.mqtt_meters import MqttMeter, MqttMeters, make_meters
+
+
+class TcpPlace(msgspec.Struct, frozen=True):
+    """An endpoint on TCP."""
+
+    host: str
+    port: int
+
+
+class SimulatedMeter(msgspec.Struct, frozen=True):
+    """One meter as a site file would describe it: `bus` and `unit`, or `topic`."""
+
+    id: str
+    profile: str
+    serial: str
+    bus: str = ""
+    unit: int = 0
+    topic: str = ""
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where everything listens."""
+
+    tcp: dict[str, TcpPlace]
+    rtu: dict[str, str]
+    broker: TcpPlace | None
+    broker_name: str
+    meters: list[SimulatedMeter]
+
+
+class World:
+    """The endpoints, the broker and the publishing meters of a fleet. `start`, then `run` until told to stop."""
+
+    def __init__(self, fleet: Fleet, directory: Path, *, publish_s: float | None = None) -> None:
+        self._fleet = fleet
+        self._simulation = Simulation(fleet, directory=directory)
+        meters = make_meters(fleet) if publish_s is None else make_meters(fleet, period_s=publish_s)
+        self._mqtt: list[MqttMeter] = meters
+        self._broker: Broker | None = find_broker() if meters else None
+
+    async def __aenter__(self) -> Self:
+        if self._broker is not None:
+            await self._broker.start()
+        await self._simulation.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._simulation.close()
+        if self._broker is not None:
+            await self._broker.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until `stop`; the endpoints answer as long as the world is open."""
+        if self._broker is None:
+            await stop.wait()
+            return
+        await MqttMeters(self._broker.host, self._broker.port, self._mqtt, seed=self._fleet.seed).run(stop)
+
+    def places(self) -> Places:
+        """Return where everything listens, once it does."""
+        places = self._simulation.places
+        tcp = {name: TcpPlace(*place) for name, place in places.items() if isinstance(place, tuple)}
+        rtu = {name: str(place) for name, place in places.items() if isinstance(place, Path)}
+        broker = TcpPlace(self._broker.host, self._broker.port) if self._broker else None
+        name = self._broker.name if self._broker else ""
+        return Places(tcp, rtu, broker, name, [*self._modbus_meters(), *self._mqtt_meters()])
+
+    def _modbus_meters(self) -> list[SimulatedMeter]:
+        return [
+            SimulatedMeter(m.id, m.profile, self._simulation.meters[m.id].serial, bus=table.id, unit=m.unit)
+            for table in (*self._fleet.tcp, *self._fleet.rtu)
+            for m in table.meter
+        ]
+
+    def _mqtt_meters(self) -> list[SimulatedMeter]:
+        return [SimulatedMeter(m.id, m.profile, "", topic=m.topic) for m in self._mqtt]
+
+
+def with_free_ports(fleet: Fleet) -> Fleet:
+    """Return the fleet with the choice of ports left to the system, so that it can always start."""
+    return fleet.model_copy(update={"tcp": tuple(table.model_copy(update={"port": 0}) for table in fleet.tcp)})
