@@ -1,4 +1,4 @@
-"""A batch as the bytes of one log record: version byte, MessagePack, zstd where it is worth it. No files, no sequence."""
+"""A batch as the bytes of one log record: version byte, MessagePack, zstd where it pays. No files."""
 
 import threading
 from typing import NamedTuple

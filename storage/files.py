@@ -1,13 +1,19 @@
 """Small durable files: whole-file replacement, two-page records that survive a torn write, reads past bad sectors."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import struct
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from metering.errors import StorageError
+
 PAGE = 4096  # what a disk tears or loses at once; also the step in which an unreadable area is passed
+
+LOCK_FILE = "lock"
 
 _MAGIC = b"MGSL"
 _SLOT = struct.Struct("<4sQ16sQQQI")  # magic, generation, epoch, three numbers, CRC-32 of all before
@@ -20,6 +26,28 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def lock_directory(directory: Path) -> int:
+    """Take a directory for this process alone and return the descriptor that holds it.
+
+    The lock goes with the process, however it ends.
+
+    Raises:
+        StorageError: another process has it.
+
+    """
+    fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise StorageError(f"{directory} is in use by process {owner}", retry=False) from None
+    with contextlib.suppress(OSError):  # the number is for the message only; a full disk may refuse it
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -217,9 +217,7 @@ def scan(window: Window, offset: int, seed: int, after: int, below: int) -> Iter
             after, offset = entry.seq, entry.end
 
 
-def walk(
-    window: Window, start: tuple[int, int], seed: int, from_seq: int, below: int
-) -> Iterator[Record | Gap | End]:
+def walk(window: Window, start: tuple[int, int], seed: int, from_seq: int, below: int) -> Iterator[Record | Gap | End]:
     """Yield the records from `from_seq` on whose payload is whole, the gaps between them, and at last where it ended.
 
     `start` is an offset of a record's header and the seq before it. A gap at the end is the caller's to see: it shows
