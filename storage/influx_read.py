@@ -51,7 +51,7 @@ def name(identifier: str) -> str:
 
 def text(value: str) -> str:
     """Return an InfluxQL string in its quotes."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
 def any_of(tag: str, values: Iterable[str]) -> str:
@@ -182,11 +182,11 @@ def _groups(
 
 
 def slots_between(
-    link: InfluxLink, lines: LayoutLines, device: str, field: str, first: int, last: int
+    link: InfluxLink, lines: LayoutLines, device: str, first: int, last: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield (time, the field's number) of one device and layout in `readings` and `versions`."""
+    """Yield (time, slot) of one device and layout in `readings` and `versions`."""
     where = f'"device" = {text(device)} AND "layout" = {text(lines.key)} AND {between(first, last)}'
-    for row in link.rows(select(name(field), f"{READINGS}, {VERSIONS}", where)):
+    for row in link.rows(select('"slot"', f"{READINGS}, {VERSIONS}", where)):
         yield row.time, row.cells[0]
 
 

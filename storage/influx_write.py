@@ -21,11 +21,12 @@ from storage.influx_read import DEVICES_PER_QUESTION, Catalogue, copies_between,
 from storage.line_protocol import (
     Copy,
     LayoutLines,
-    copy_of,
     event_line,
     expectation_line,
     layout_line,
+    tag,
 )
+from storage.versions import Version
 
 READINGS_PER_REQUEST = 10_000  # of joined lines in one body: about 300 kB
 COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a time
@@ -166,16 +167,17 @@ class InfluxWriter:
         for block in blocks:
             lines = lines_of[id(block.layout)]
             place = _Place(block.device, block.measured_at)
-            copy = copy_of(block)
+            try:
+                tag(block.device)
+                copy = lines.copy_of(block)
+            except ValueError as error:
+                tally.rejected.append(Rejected(block, str(error)))
+                continue
             known = stored[place]
             version, merged = _place_for(known[lines.key], copy)
             new, versions = self._count(lines, known, copy)
             if merged is not None:
-                try:
-                    line = lines.copy_line(block.device, block.measured_at, merged, version)
-                except ValueError as error:
-                    tally.rejected.append(Rejected(block, str(error)))
-                    continue
+                line = lines.copy_line(block.device, block.measured_at, merged, version)
                 known[lines.key][version] = merged
                 before = changed.get((place, lines.key, version), ("", block, 0, 0))
                 changed[place, lines.key, version] = (line, block, new + before[2], versions + before[3])
@@ -230,14 +232,14 @@ class InfluxWriter:
             return len(copy.values), 0
         for index, column in enumerate(lines.layout.columns):
             held = {
-                (other.values[place], other.quality[place])
+                _identity(other, place)
                 for one, copies in kin
                 for place, theirs in enumerate(one.layout.columns)
                 if theirs == column
                 for other in copies
             }
             new += not held
-            versions += bool(held) and (copy.values[index], copy.quality[index]) not in held
+            versions += bool(held) and _identity(copy, index) not in held
         return new, versions
 
     def _write_rest(self, batches: Sequence[Batch]) -> None:
@@ -297,10 +299,15 @@ def _runs(times: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _place_for(copies: dict[int, Copy], copy: Copy) -> tuple[int, Copy | None]:
     """Return the version number under which a copy belongs, and what is to be written there (None: nothing)."""
     for version, held in copies.items():
-        if (held.values, held.quality) == (copy.values, copy.quality):
+        # As text as well: 0.0 and -0.0 are equal and not the same digits.
+        if held[:2] == copy[:2] and repr(held.values) == repr(copy.values):
             merged = merge(held, copy)
             return version, None if merged == held else merged
     return (max(copies) + 1 if copies else 0), copy
+
+
+def _identity(copy: Copy, place: int) -> tuple[int, bool, float, bool]:
+    return Version(copy.values[place], copy.quality[place], 0, None, 0).identity()
 
 
 def merge(one: Copy, other: Copy) -> Copy:

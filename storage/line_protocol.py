@@ -4,15 +4,15 @@ The schema is in `docs/storage-schema-influxdb.md`: one point for each block, a 
 that every point has (`received`, `slot`, `revision`, `exceptions`). Times are microseconds since 1970 UTC.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 from metering.model import Block, Event, Expectation, Layout
-from metering.quality import Quality
+from storage.versions import fitted
 
 READINGS = "readings"
 VERSIONS = "versions"
@@ -75,7 +75,8 @@ class LayoutLines:
         self.names = field_names(layout)
         self._escaped = [tag(name) for name in self.names]
         self._integer = [column.number == "int" for column in layout.columns]
-        self._any_integer = any(self._integer)
+        self._types = tuple(int if integer else float for integer in self._integer)
+        self._beyond = beyond_int64(self._integer)
         self._tags = f",interval={layout.interval},kind={layout.kind},layout={self.key},source={layout.source}"
         self._form = ",".join(
             f"{name.replace('%', '%%')}=%s{'i' if integer else ''}"
@@ -89,27 +90,42 @@ class LayoutLines:
             ValueError: the device's id or a value cannot be stored; the message says which.
 
         """
-        if not block.quality:
-            fields = self._form % tuple(block.values)
-            # "n" is in None, nan and inf and in no number; an odd field name only costs the careful way.
-            if "n" not in fields and "=-0.0" not in fields and not (self._any_integer and self._beyond(block.values)):
+        values = block.values
+        if not block.quality and tuple(map(type, values)) == self._types and not self._beyond(values):
+            fields = self._form % tuple(values)
+            # "n" is in nan and inf and in no number; an odd field name only costs the careful way.
+            if "n" not in fields and "=-0.0" not in fields:
                 slot = NO_SLOT if block.slot is None else block.slot
                 return (
                     f"readings,device={tag(block.device)}{self._tags} {fields},received={block.received_at}i,"
                     f'slot={slot}i,revision={block.revision}i,exceptions="" {block.measured_at}'
                 )
-        return self.copy_line(block.device, block.measured_at, copy_of(block))
+        return self.copy_line(block.device, block.measured_at, self.copy_of(block))
+
+    def copy_of(self, block: Block) -> Copy:
+        """Return what is to be stored of a block: NaN and infinities become no value, flagged.
+
+        Raises:
+            ValueError: a value does not fit its column exactly, or the block does not fit its layout.
+
+        """
+        if len(block.values) != len(self.names) or (block.quality and len(block.quality) != len(self.names)):
+            raise ValueError(f"block of {block.device!r} has {len(block.values)} values for {len(self.names)} columns")
+        columns = self.layout.columns
+        fitting = [
+            fitted(column.number, value, block.quality_of(index))
+            for index, (column, value) in enumerate(zip(columns, block.values, strict=True))
+        ]
+        values = tuple(value for value, _ in fitting)
+        return Copy(values, tuple(flags for _, flags in fitting), block.received_at, block.slot, block.revision)
 
     def copy_line(self, device: str, measured_at: int, copy: Copy, version: int = 0) -> str:
-        """Return the line of a copy, in `readings` for version 0 and in `versions` otherwise. Raises as `line`."""
+        """Return the line of a copy, in `readings` for version 0 and in `versions` otherwise. Raises as `tag`."""
         fields, exceptions = [], []
         for index, (value, quality) in enumerate(zip(copy.values, copy.quality, strict=True)):
             if value is None:
                 exceptions.append(f"{index}:{quality}:")
                 continue
-            if self._integer[index] and type(value) is not int:
-                column = self.layout.columns[index]
-                raise ValueError(f"{column.obis} of {device!r} is {value!r}, and its column is for integers")
             beyond = not INT64_MIN <= value <= INT64_MAX if self._integer[index] else str(value) == "-0.0"
             if beyond:  # InfluxDB's integers end at 63 bits, and its JSON says -0 for -0.0
                 exceptions.append(f"{index}:{quality}:{value}")
@@ -144,20 +160,22 @@ class LayoutLines:
         quality = tuple(exceptions[index][0] if index in exceptions else 0 for index in indexes)
         return Copy(tuple(found), quality, received or 0, None if slot in {NO_SLOT, None} else slot, revision or 0)
 
-    @staticmethod
-    def _beyond(values: Iterable[float | None]) -> bool:
-        return any(value is not None and not INT64_MIN <= value <= INT64_MAX for value in (max(values), min(values)))  # type: ignore[type-var]  # no None: the caller looked
 
+def beyond_int64(integer: Sequence[bool]) -> Callable[[Sequence[Any]], bool]:
+    """Return the test whether a block's values (none missing) have an integer that InfluxDB has no room for."""
+    indexes = [index for index, one in enumerate(integer) if one]
+    if not indexes:
+        return lambda _values: False
+    if len(indexes) == 1:
+        only = indexes[0]
+        return lambda values: not INT64_MIN <= values[only] <= INT64_MAX
+    pick = itemgetter(*indexes)
 
-def copy_of(block: Block) -> Copy:
-    """Return what is to be stored of a block: NaN and infinities become no value, flagged."""
-    values = tuple(block.values)
-    quality = tuple(block.quality) or (0,) * len(values)
-    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
-        bad = [isinstance(value, float) and not math.isfinite(value) for value in values]
-        quality = tuple(q | Quality.NOT_A_NUMBER if b else q for q, b in zip(quality, bad, strict=True))
-        values = tuple(None if b else value for value, b in zip(values, bad, strict=True))
-    return Copy(values, quality, block.received_at, block.slot, block.revision)
+    def beyond(values: Sequence[Any]) -> bool:
+        integers = pick(values)
+        return bool(max(integers) > INT64_MAX or min(integers) < INT64_MIN)
+
+    return beyond
 
 
 def _exceptions(text: str) -> dict[int, tuple[int, str]]:
