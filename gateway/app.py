@@ -1,6 +1,7 @@
 """The edge process: reads meters on schedule and on demand, takes in what they publish, and hands all to the log."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from storage.log import Log, Record
 from storage.quarantine import Quarantine
 
 CLOCK_CHECK_S = 1.0
+TRIM_S = 60.0
 ON_DEMAND_S = 10.0  # an on-demand read that has not had its turn by then is given up
 REMEMBER_RECORDS = 256  # how far back in the log the last running totals are looked for at the start
 REMEMBER_BYTES = 4 << 20
@@ -61,7 +63,7 @@ class Gateway:
         self._log = log
         self._quarantine = quarantine
         self.source = f"gateway:{gateway.id}"
-        self.clock = Clock(log.status().newest_at or 0)
+        self.clock = Clock(_newest_at(log))
         self.last = LastValues()
         self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
         self._buses = make_buses(file, self._circuit)
@@ -89,6 +91,7 @@ class Gateway:
             recorder = group.create_task(self._recorder.run(recording_ends))
             group.create_task(self._schedule.run(stop))
             group.create_task(self._watch_clock(stop))
+            group.create_task(self._trim(stop))
             if self._listener is not None:
                 group.create_task(self._listener.run(stop))
             await stop.wait()
@@ -288,3 +291,16 @@ class Gateway:
                 logger.error("the clock stepped", seconds=round(step.seconds, 3))
                 self._recorder.raise_event(events.CLOCK_STEPPED, seconds=f"{step.seconds:.3f}")
                 self._schedule.restart()
+
+    async def _trim(self, stop: asyncio.Event) -> None:
+        """Let the log give up what its limits no longer hold, now and then."""
+        while not stop.is_set():
+            await asyncio.to_thread(self._log.trim)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), TRIM_S)
+
+
+def _newest_at(log: Log) -> int:
+    """Return when the newest record was appended: a clock that is before it has lost its time."""
+    newest = log.read(log.next_seq - 1) if log.next_seq > log.first_seq else []
+    return max((item.appended_at for item in newest if isinstance(item, Record)), default=0)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from collector.profile import load_profile
 from gateway.app import Gateway
-from metergate.site import EmbeddedSettings, SiteFile, device_of, installations_of, points_of
+from metergate import health
+from metergate.site import EmbeddedSettings, SiteFile, devices_of, installations_of, moduli_of, points_of
 from metering.ports import ReadingsStore
 from metering.secret import resolve_secret
 from storage.codec import count
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # a gateway without the API never loads FastAPI
 logger = structlog.get_logger(__name__)
 
 DRAIN_S = 10.0  # at the end: how long the store may take to catch up with the log; the rest goes on at the next start
+DRAIN_LOOK_S = 0.05
 CURSOR = "store"
 QUARANTINE_BYTES = 64 << 20
 
@@ -56,8 +57,8 @@ class Parts:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
-                while self.projection.status().lag:
-                    await asyncio.sleep(0.05)
+                while self.projection.status().lag:  # noqa: ASYNC110 - a few looks at the end, with a limit
+                    await asyncio.sleep(DRAIN_LOOK_S)
         except TimeoutError:
             logger.warning("the store has not caught up; it goes on from the log at the next start")
 
@@ -123,15 +124,13 @@ def build_office(parts: Parts) -> "Office":
     from headend.tokens import TokenBook  # noqa: PLC0415
 
     site = parts.site
-    devices = []
-    for meter in site.meter:
-        profile = load_profile(meter.profile, site.gateway.profiles)
-        devices.append(device_of(meter, site.gateway.id, profile.maker, profile.model, profile.memory_days))
     return Office(
-        MemoryRegistry(points_of(site), devices, installations_of(site)),
+        MemoryRegistry(points_of(site), devices_of(site), installations_of(site)),
         parts.store,
         parts.log,
         TokenBook(site.gateway.data / "state.db"),
         parts.gateway.read_now,
-        parts.gateway.health,
+        lambda: health.problems(parts),
+        moduli=moduli_of(site),
+        measures=[lambda: health.measures(parts)],
     )

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from collector.mqtt_profile import MqttProfile, is_mqtt, load_mqtt_profile
+from collector.profile import Profile, load_profile
 from collector.toml_file import error_at, unique, validate
 from gateway.settings import FilePath, GatewayFile, MeterSettings, Secret, Strict
 from metering.model import Device, Installation, MeterPoint
@@ -169,6 +171,31 @@ def installations_of(site: SiteFile) -> list[Installation]:
     ]
 
 
-def device_of(meter: MeterSettings, gateway: str, maker: str, model: str, memory_days: int) -> Device:
-    """Return the device of one meter table with what its profile says."""
-    return Device(meter.id, meter.serial, meter.profile, gateway, maker, model, memory_days)
+def devices_of(site: SiteFile) -> list[Device]:
+    """Return the devices of the file with what their profiles say.
+
+    Raises:
+        ConfigError: a profile is unknown or wrong.
+
+    """
+    found = []
+    for meter in site.meter:
+        profile: Profile | MqttProfile
+        if is_mqtt(meter.profile):
+            profile, memory_days = load_mqtt_profile(meter.profile, site.gateway.profiles), 0
+        else:
+            profile = load_profile(meter.profile, site.gateway.profiles)
+            memory_days = profile.memory_days
+        found.append(
+            Device(meter.id, meter.serial, meter.profile, site.gateway.id, profile.maker, profile.model, memory_days)
+        )
+    return found
+
+
+def moduli_of(site: SiteFile) -> dict[str, dict[str, int]]:
+    """Return, for each polled device and register, the stored value at which it turns over, where its profile says."""
+    return {
+        meter.id: load_profile(meter.profile, site.gateway.profiles).moduli()
+        for meter in site.meter
+        if not is_mqtt(meter.profile)
+    }

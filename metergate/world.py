@@ -8,15 +8,16 @@ import msgspec
 
 from simulators.broker import Broker, find_broker
 from simulators.fleet import Simulation
-from simulators.fleet_file import Fleet
+from simulators.fleet_file import Fleet, RtuTable, TcpTable
 from simulators.mqtt_meters import MqttMeter, MqttMeters, make_meters
 
 
 class TcpPlace(msgspec.Struct, frozen=True):
-    """An endpoint on TCP."""
+    """An endpoint on TCP; `rtu` where RTU frames pass through it."""
 
     host: str
     port: int
+    rtu: bool = False
 
 
 class SimulatedMeter(msgspec.Struct, frozen=True):
@@ -71,7 +72,8 @@ class World:
     def places(self) -> Places:
         """Return where everything listens, once it does."""
         places = self._simulation.places
-        tcp = {name: TcpPlace(*place) for name, place in places.items() if isinstance(place, tuple)}
+        framing = {table.id: table.framing for table in self._fleet.tcp}
+        tcp = {n: TcpPlace(*place, framing[n] == "rtu") for n, place in places.items() if isinstance(place, tuple)}
         rtu = {name: str(place) for name, place in places.items() if isinstance(place, Path)}
         broker = TcpPlace(self._broker.host, self._broker.port) if self._broker else None
         name = self._broker.name if self._broker else ""
@@ -80,12 +82,16 @@ class World:
     def _modbus_meters(self) -> list[SimulatedMeter]:
         return [
             SimulatedMeter(m.id, m.profile, self._simulation.meters[m.id].serial, bus=table.id, unit=m.unit)
-            for table in (*self._fleet.tcp, *self._fleet.rtu)
+            for table in _tables(self._fleet)
             for m in table.meter
         ]
 
     def _mqtt_meters(self) -> list[SimulatedMeter]:
         return [SimulatedMeter(m.id, m.profile, "", topic=m.topic) for m in self._mqtt]
+
+
+def _tables(fleet: Fleet) -> list[TcpTable | RtuTable]:
+    return [*fleet.tcp, *fleet.rtu]
 
 
 def with_free_ports(fleet: Fleet) -> Fleet:

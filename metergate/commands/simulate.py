@@ -42,7 +42,7 @@ def run_child(file: Path, directory: Path) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         # A parent that was killed leaves a closed pipe: nothing simulated outlives it.
-        asyncio.get_running_loop().add_reader(sys.stdin, lambda: sys.stdin.buffer.read1(1) or stop.set())
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
         async with World(fleet, directory, publish_s=CHILD_PUBLISH_S) as world:
             print(msgspec.json.encode(world.places()).decode(), flush=True)
             await world.run(stop)

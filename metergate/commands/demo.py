@@ -1,0 +1,141 @@
+"""`metergate demo`: the main job on one machine: simulated meters, gateway, store, API, and a table to watch."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from pydantic import ValidationError
+
+from headend.tokens import SCOPES, TokenBook
+from metergate.demo_view import DemoView
+from metergate.gaps import count_gaps
+from metergate.http import bind, serve
+from metergate.logging import configure_logging
+from metergate.parts import Parts, build
+from metergate.signals import stop_on_signals
+from metergate.site import SiteFile
+from metergate.world import Places
+from metering import timing
+from metering.errors import ConfigError, StorageError
+from metering.model import SECOND
+
+FLEET = Path(__file__).parents[2] / "config" / "simulation.toml"
+START_S = 20.0  # the simulated site listens by then, or something is wrong with this machine
+GOODBYE_S = 5.0
+REGISTERS = "10s"
+MOMENTS = "5s"
+TOKEN_DAYS = 1
+REGION = "demo/town"
+
+
+def run_demo(api: str, data: Path, seconds: float | None) -> None:
+    """Run the demo until Ctrl-C, or for so many seconds; print `readings=N meters=N gaps=N` at the end."""
+    if not FLEET.exists():
+        raise ConfigError(f"{FLEET} is missing: the demo runs from a checkout of metergate")
+    configure_logging(quiet=True)
+    data.mkdir(parents=True, exist_ok=True)
+    uvloop.run(_run(api, data.resolve(), seconds))
+
+
+async def _run(api: str, data: Path, seconds: float | None) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    async with _world(data) as places:
+        site = demo_site(places, data, api)
+        listening = bind(site.api)
+        parts = build(site, with_api=True)
+        try:
+            await _watch(parts, places, listening, stop, seconds)
+        finally:
+            parts.close()
+
+
+async def _watch(parts: Parts, places: Places, listening: Any, stop: asyncio.Event, seconds: float | None) -> None:  # noqa: ANN401 - a socket, as `bind` makes it
+    from api.app import create_app  # noqa: PLC0415 - the API's packages load while the meters already listen
+
+    parts.stop = stop
+    if seconds is not None:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+    assert parts.office is not None  # noqa: S101 - built with the API
+    app = create_app(parts.office)
+    view = DemoView(parts, places, fresh_tokens(parts.office.tokens))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(view.run(stop))
+        await parts.run(lambda late: serve(app, listening, parts.site.api, late))
+    status = parts.gateway.status()
+    gaps = await asyncio.to_thread(count_gaps, parts.store, [meter.id for meter in parts.site.meter], timing.now())
+    print(f"readings={status.recorder.readings} meters={status.meters} gaps={gaps}", flush=True)
+
+
+@asynccontextmanager
+async def _world(data: Path) -> AsyncIterator[Places]:
+    """Run the simulated site in a process of its own: what the gateway costs is then the gateway's alone."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "metergate.commands.simulate",
+        str(FLEET),
+        str(data),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the gateway, which ends the meters last
+    )
+    assert child.stdin is not None  # noqa: S101 - asked for above
+    assert child.stdout is not None  # noqa: S101 - asked for above
+    try:
+        async with asyncio.timeout(START_S):
+            line = await child.stdout.readline()
+        if not line:
+            raise StorageError("the simulated meters did not start; metergate simulate says why", retry=False)
+        yield msgspec.json.decode(line, type=Places)
+    finally:
+        child.stdin.close()
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+def demo_site(places: Places, data: Path, api: str) -> SiteFile:
+    """Return the site file of the simulated meters, as a person would have written it."""
+    table: dict[str, Any] = {
+        "gateway": {"id": "demo", "data": str(data), "jitter": "500ms"},
+        "schedule": {"registers": REGISTERS, "instantaneous": MOMENTS},
+        "api": {"listen": api},
+        "bus": [
+            {"id": name, "kind": "rtu-over-tcp" if place.rtu else "tcp", "host": place.host, "port": place.port}
+            for name, place in places.tcp.items()
+        ],
+        "meter": [],
+    }
+    for name, path in places.rtu.items():
+        table["bus"].append({"id": name, "kind": "rtu", "port": path, "format": "8E1", "open_as": "8N1"})
+    if places.broker is not None:
+        table["mqtt"] = {"host": places.broker.host, "port": places.broker.port}
+    for number, meter in enumerate(places.meters, 1):
+        place = (
+            {"topic": meter.topic} if meter.topic else {"bus": meter.bus, "unit": meter.unit, "serial": meter.serial}
+        )
+        region = f"{REGION}/{meter.bus or 'offices'}"
+        point = f"MP-{number:06}"
+        table["meter"].append({"id": meter.id, "profile": meter.profile, "point": point, "region": region, **place})
+    try:
+        return SiteFile.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"])) from None
+
+
+def fresh_tokens(book: TokenBook) -> dict[str, str]:
+    """Return a token of each kind by its scope; those of earlier demos end."""
+    for token in book.list():
+        if token.name.startswith("demo ") and token.revoked_at is None:
+            book.revoke(token.id)
+    expires = timing.now() + TOKEN_DAYS * 86_400 * SECOND
+    return {scope: book.create(f"demo {scope}", [scope], [""], expires) for scope in SCOPES}

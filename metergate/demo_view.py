@@ -1,0 +1,125 @@
+"""What a person sees of the demo: a live table on a terminal, a plain line now and then elsewhere, and curl lines."""
+
+import asyncio
+import contextlib
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gateway.last import Shown
+from metergate.parts import Parts
+from metergate.world import Places, SimulatedMeter
+from metering import timing
+from metering.model import SECOND
+from metering.quality import is_valid
+
+REFRESH_S = 1.0
+PLAIN_S = 5.0
+ENERGY = ("1-0:1.8.0*255", "1-0:1.8.1*255", "1-0:15.8.0*255", "1-0:21.8.0*255")
+POWER = ("1-0:16.7.0*255", "1-0:1.7.0*255", "1-0:36.7.0*255")
+
+
+class DemoView:
+    """Shows the parts of a running demo until told to stop."""
+
+    def __init__(self, parts: Parts, places: Places, tokens: dict[str, str]) -> None:
+        self._parts = parts
+        self._places = places
+        self._tokens = tokens
+        self._console = Console()
+        self._began = time.monotonic()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Show until `stop`."""
+        for line in self._hints():
+            print(line, flush=True)
+        if not self._console.is_terminal:
+            while not await _stopped(stop, PLAIN_S):
+                print(self._line(), flush=True)
+            return
+        with Live(console=self._console, auto_refresh=False) as live:
+            while not await _stopped(stop, REFRESH_S):
+                live.update(self._picture(), refresh=True)
+
+    def _hints(self) -> list[str]:
+        base = f"http://{self._parts.site.api.listen}"
+        reading = self._tokens["readings:read"]
+        meter = self._parts.site.meter[0]
+        headers = f"-H 'Authorization: Bearer {reading}'"
+        lines = [
+            f"metergate demo: {len(self._places.meters)} meters, broker {self._places.broker_name or 'none'}, API on {base}",
+            f"data in {self._parts.site.gateway.data}",
+            "",
+            "tokens, one of each kind:",
+            *(f"  {scope:<18} {token}" for scope, token in self._tokens.items()),
+            "",
+            "to copy and paste:",
+            f"  curl -s {headers} '{base}/v1/meter-points'",
+            f"  curl -s {headers} '{base}/v1/readings/latest?kind=register'",
+            f"  curl -s {headers} '{base}/v1/meter-points/{meter.point}/readings?kind=register&obis=1-0:1.8.0*255'",
+            f"  curl -s {headers} -X POST '{base}/v1/devices/{meter.id}/reads'",
+            f"  curl -s {headers} '{base}/v1/changes'",
+            "",
+        ]
+        if self._console.is_terminal:
+            lines.append("Ctrl-C ends it; a second start goes on with the same data")
+        return lines
+
+    def _line(self) -> str:
+        gateway = self._parts.gateway.status()
+        log = self._parts.log.status()
+        busiest = max((bus.load for bus in gateway.buses.values()), default=0.0)
+        silent = sum(m.circuit != "closed" for bus in gateway.buses.values() for m in bus.meters.values())
+        return (
+            f"{time.monotonic() - self._began:5.0f} s  readings={gateway.recorder.readings} meters={gateway.meters} "
+            f"silent={silent} busiest bus={busiest:.0%} log={log.records} records, {log.bytes / 1024:.0f} KiB, "
+            f"store behind by {self._parts.projection.status().lag}"
+        )
+
+    def _picture(self) -> Group:
+        return Group(self._meters(), self._buses(), Text(self._line()), Text("\n".join(self._hints()[5:])))
+
+    def _meters(self) -> Table:
+        table = Table("meter", "model", "at", "energy", "power", "measured", box=None, header_style="bold")
+        now = timing.now()
+        for meter in self._places.meters:
+            last = self._parts.gateway.last.of(meter.id)
+            seen = self._parts.gateway.last.seen_at(meter.id)
+            age = f"{(now - seen) / SECOND:4.0f} s ago" if seen else "not yet"
+            table.add_row(meter.id, meter.profile, _place(meter), _shown(last, ENERGY), _shown(last, POWER), age)
+        return table
+
+    def _buses(self) -> Table:
+        table = Table("bus", "load", "waiting", "exchanges", "no answer", "bad frames", box=None, header_style="bold")
+        for name, bus in self._parts.gateway.status().buses.items():
+            meters = bus.meters.values()
+            table.add_row(
+                name,
+                f"{bus.load:.1%}",
+                str(sum(bus.waiting.values())),
+                str(sum(meter.ok for meter in meters)),
+                str(sum(meter.no_answer for meter in meters)),
+                str(sum(meter.frame_errors for meter in meters)),
+            )
+        return table
+
+
+def _place(meter: SimulatedMeter) -> str:
+    return f"{meter.bus} unit {meter.unit}" if meter.bus else "mqtt"
+
+
+def _shown(last: dict[str, Shown], codes: tuple[str, ...]) -> str:
+    shown = next((last[code] for code in codes if code in last), None)
+    if shown is None or shown.value is None:
+        return "-"
+    mark = "" if is_valid(shown.quality) else " ?"
+    return f"{shown.value} {shown.unit}{mark}"
+
+
+async def _stopped(stop: asyncio.Event, delay: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), delay)
+    return stop.is_set()
