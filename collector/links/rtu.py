@@ -90,6 +90,8 @@ class _RtuLine:
         if wire is None:
             wire = await self._connect()
         await self._silent(self._not_before, self._longest_s)
+        if self._wire is not wire:  # it went while the line was waited for
+            raise LinkDownError(f"{self.name}: connection lost: {self._last_error}")
         self._buffer.clear()
         self._asked = exchange
         future = self._waiting = self._loop.create_future()
@@ -141,7 +143,8 @@ class _RtuLine:
 
     def _lost(self, reason: str) -> None:
         self._wire = None
-        self._backoff.fail(time.monotonic())
+        if not self._pulse.alive:  # taken in and thrown out, or a port that opens and fails
+            self._backoff.fail(time.monotonic())
         self._drop(reason)
 
     def _drop(self, reason: str) -> None:

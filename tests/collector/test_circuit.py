@@ -85,7 +85,9 @@ def test_jitter_only_ever_delays_a_probe():
     st.floats(0.0, 0.9),
     st.floats(0.05, 5.0),
 )
-def test_whatever_the_pattern_failing_meters_together_cost_no_more_than_their_share(costs, seed, luck, period):
+def test_whatever_the_pattern_failing_meters_together_cost_no_more_than_their_share(
+    costs: list[float], seed: int, luck: float, period: float
+):
     """Meters that fail with their own cost and answer now and then, each asked every `period`, over four hours."""
     chance = random.Random(seed)
     circuits: list[Circuit] = []

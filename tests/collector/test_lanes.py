@@ -43,7 +43,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.next = 0
 
     @rule(lane=st.sampled_from(Lane), front=st.booleans())
-    def push(self, lane: Lane, front: bool) -> None:
+    def push(self, lane: Lane, *, front: bool) -> None:
         self.next += 1
         if front:
             self.lanes.push_front(lane, self.next)
