@@ -14,6 +14,7 @@ from metering.errors import ConfigError
 CONNECT_S = 10.0  # for the TCP connection and the TLS handshake
 FIRST_RETRY_S = 0.5  # after the first failure; doubled after each further one
 LONGEST_RETRY_S = 30.0
+MAX_UNACKNOWLEDGED = 1000  # publishes on their way; beyond it the next is refused, not queued
 MAX_PACKET_BYTES = 1 << 20  # a longer packet cuts the connection before it fills our memory
 
 
@@ -86,6 +87,8 @@ def make_client(
         manual_ack=manual_ack,
     )
     client.connect_timeout = CONNECT_S
+    client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
+    client.max_queued_messages_set(MAX_UNACKNOWLEDGED)
     if settings.username is not None:
         client.username_pw_set(settings.username, settings.password)
     if tls is not None:

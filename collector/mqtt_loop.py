@@ -28,7 +28,6 @@ FAREWELL_S = 1.0  # for our DISCONNECT to leave at the end
 TICK_S = 1.0  # how often the keep-alive is looked at
 STABLE_S = 10.0  # a connection that lived this long was a good one: the next retry comes quickly again
 FILTERS_PER_SUBSCRIBE = 100
-MAX_OUT_PACKETS = 1000  # packets that wait for the socket; `publish` refuses beyond it
 MAX_REFUSED_NAMED = 20  # refused subscriptions that the status names
 
 SUBACK_FAILURE = 0x80  # MQTT 3.1.1, 3.9.3
@@ -38,6 +37,7 @@ class ConnectionStatus(NamedTuple):
     """How the connection fares. `last_error` is plain words, empty as long as nothing failed."""
 
     connected: bool
+    listening: bool  # connected, and the broker has answered every subscription
     connects: int
     failures: int
     last_error: str
@@ -92,19 +92,17 @@ class MqttConnection:
         if self._up:
             self._ask(new)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
-        """Send a message and return its id, by which `on_published` tells that the broker has it (QoS 1).
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        """Send a message at QoS 1 and return its id, by which `on_published` tells that the broker has it.
 
         Raises:
-            LinkDownError: not connected, or the socket does not take more at the moment.
+            LinkDownError: not connected, or 1,000 messages wait for the broker's acknowledgement.
 
         """
         client = self._client
         if client is None or not self._up:
             raise LinkDownError("not connected to the broker")
-        if len(client._out_packet) >= MAX_OUT_PACKETS:  # noqa: SLF001 - paho tells the length of this queue nowhere
-            raise LinkDownError("the broker takes messages more slowly than they come")
-        info = client.publish(topic, payload, qos, retain)
+        info = client.publish(topic, payload, 1, retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkDownError(f"not sent: {paho.error_string(info.rc)}")
         return info.mid
@@ -117,7 +115,12 @@ class MqttConnection:
     def status(self) -> ConnectionStatus:
         """Return how the connection fares."""
         return ConnectionStatus(
-            self._up, self._connects, self._failures, self._last_error, tuple(self._refused[:MAX_REFUSED_NAMED])
+            self._up,
+            self._up and not self._asked,
+            self._connects,
+            self._failures,
+            self._last_error,
+            tuple(self._refused[:MAX_REFUSED_NAMED]),
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -84,7 +84,7 @@ READING = b'{"time":"2026-11-23T12:45:00Z","readings":{"1-0:1.8.0*255":{"value":
 
 async def test_each_message_goes_to_its_meter_and_a_bad_one_is_told_with_its_reason(broker: Broker):
     async with Site(broker.port, meters()) as site:
-        await until(lambda: site.listener.status().connection.connected)
+        await until(lambda: site.listener.status().connection.listening)
         await asyncio.to_thread(
             publish,
             broker.port,
@@ -123,7 +123,7 @@ async def test_what_the_broker_retained_is_not_taken_as_new_unless_it_has_its_ow
 async def test_a_flood_from_one_meter_is_cut_and_counted_and_the_others_are_heard(broker: Broker):
     flood = int(BURST_MESSAGES) + 500
     async with Site(broker.port, meters()) as site:
-        await until(lambda: site.listener.status().connection.connected)
+        await until(lambda: site.listener.status().connection.listening)
         messages = [("shellies/em/emeter/0/power", b"1")] * flood + [("site/own/readings", READING)]
         await asyncio.to_thread(publish, broker.port, *messages)
         await until(lambda: any(block.device == "own" for block in site.blocks))
@@ -141,7 +141,7 @@ async def test_the_listener_waits_for_a_broker_and_comes_back_after_each_crash()
         for crash in range(2):
             broker = MosquittoBroker(port)
             await broker.start()
-            await until(lambda: site.listener.status().connection.connected)
+            await until(lambda: site.listener.status().connection.listening)
             assert site.listener.status().connection.connects == crash + 1
             await asyncio.to_thread(publish, port, ("shellies/em/emeter/0/power", str(crash).encode()))
             await until(lambda expected=crash + 1: len(site.blocks) == expected)
@@ -151,10 +151,10 @@ async def test_the_listener_waits_for_a_broker_and_comes_back_after_each_crash()
 
 async def test_a_packet_beyond_the_bound_cuts_the_connection_and_not_the_memory(broker: Broker):
     async with Site(broker.port, meters()) as site:
-        await until(lambda: site.listener.status().connection.connected)
+        await until(lambda: site.listener.status().connection.listening)
         await asyncio.to_thread(publish, broker.port, ("site/own/readings", bytes(2 << 20)))
         await until(lambda: site.listener.status().connection.failures > 0)
-        await until(lambda: site.listener.status().connection.connects == 2)
+        await until(lambda: site.listener.status().connection[1:3] == (True, 2))
         await asyncio.to_thread(publish, broker.port, ("site/own/readings", READING))
         await until(lambda: len(site.blocks) == 1)
 
@@ -165,10 +165,32 @@ async def test_an_error_in_a_callback_comes_out_of_run(broker: Broker):
 
     listener = MqttListener(MqttSettings("127.0.0.1", "gateway1", broker.port), meters(), wrong, lambda *_: None)
     running_listener = asyncio.create_task(listener.run(asyncio.Event()))
-    await until(lambda: listener.status().connection.connected)
+    await until(lambda: listener.status().connection.listening)
     await asyncio.to_thread(publish, broker.port, ("site/own/readings", READING))
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(running_listener, WAIT_S)
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be a broker that lets one in and refuses every subscription (MQTT 3.1.1, 3.2 and 3.9)."""
+    while packet := await reader.read(4096):
+        if packet[0] == 0x10:
+            writer.write(bytes([0x20, 2, 0, 0]))
+        elif packet[0] == 0x82:
+            writer.write(bytes([0x90, 2 + TOPICS, *packet[2:4], *[0x80] * TOPICS]))
+    writer.close()
+
+
+TOPICS = 2  # of one meter with our own JSON
+
+
+async def test_a_refused_subscription_is_told():
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server, Site(server.sockets[0].getsockname()[1], meters()[:1]) as site:
+        await until(lambda: bool(site.listener.status().connection.refused))
+        connection = site.listener.status().connection
+        assert connection.refused == ("site/own/readings", "site/own/status")
+        assert "refused 2 subscriptions" in connection.last_error
 
 
 async def test_nothing_is_published_without_a_connection():

@@ -137,7 +137,7 @@ async def test_a_site_of_all_kinds_is_heard_through_a_broker_and_says_when_it_le
         )
         heard, left = asyncio.Event(), asyncio.Event()
         tasks.create_task(listener.run(heard))
-        await until(lambda: listener.status().connection.connected)
+        await until(lambda: listener.status().connection.listening)
         tasks.create_task(MqttMeters(broker.host, broker.port, meters).run(left))
         await until(lambda: {block.device for block in blocks} == {meter.id for meter in meters})
         with_state = {meter.id for meter in meters if meter.state(online=True)}
