@@ -235,7 +235,7 @@ class MqttConnection:
         """Do one step of paho; a callback's error ends the connection and comes out of `run`, not into a log."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - handed on to run(), which raises it
+        except Exception as error:  # noqa: BLE001 - the one supervisor here: run() raises it again
             self._fault = error
             self._ended.set()
 

@@ -157,6 +157,7 @@ async def test_a_packet_beyond_the_bound_cuts_the_connection_and_not_the_memory(
         await until(lambda: site.listener.status().connection[1:3] == (True, 2))
         await asyncio.to_thread(publish, broker.port, ("site/own/readings", READING))
         await until(lambda: len(site.blocks) == 1)
+        assert site.bad == []
 
 
 async def test_an_error_in_a_callback_comes_out_of_run(broker: Broker):

@@ -162,6 +162,7 @@ async def test_tls_with_client_certificates_carries_bursts_whole(certificates: P
     stop.set()
     await asyncio.wait_for(task, WAIT_S)
     await broker.stop()
+    assert [block.values[0] for block in blocks] == [number * 1_000_000 for number in range(300)]
 
 
 async def test_a_broker_with_a_foreign_certificate_is_not_trusted(certificates: Path):
