@@ -1,0 +1,35 @@
+"""What routes find on the app: the office, and the bound on how many of them work in threads at once."""
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple, cast
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI, Request
+
+from headend.service import Office
+
+THREADS = 8  # blocking questions to stores and tokens at once; more wait their turn
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
+
+
+def put(app: FastAPI, office: Office) -> None:
+    """Give the app its office."""
+    app.state.office = office
+    app.state.limiter = CapacityLimiter(THREADS)
+
+
+def office(request: Request) -> Office:
+    """Return the office of this app."""
+    return cast("Office", request.app.state.office)
+
+
+def limiter(request: Request) -> CapacityLimiter:
+    """Return the bound on threads."""
+    return cast("CapacityLimiter", request.app.state.limiter)
+
+
+async def ask(request: Request, question: Callable[[*_Args], _T], *args: *_Args) -> _T:
+    """Run a blocking question in a thread, so that the event loop stays free."""
+    return await to_thread.run_sync(question, *args, limiter=limiter(request))
