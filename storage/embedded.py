@@ -26,6 +26,10 @@ from storage.embedded_write import BlockWriter
 READERS = 4  # connections for questions; further askers wait for one
 READER_WAIT_S = 10.0
 
+_HOLDS_ANYTHING = (
+    "SELECT EXISTS (SELECT 1 FROM series) OR EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM expectations)"
+)
+
 # The earliest arrival and the smallest name, so that order of arrival does not show.
 _EVENT = """
 INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
@@ -43,7 +47,8 @@ WHERE until IS NOT min(coalesce(until, excluded.until), coalesce(excluded.until,
 class EmbeddedStore:
     """`ReadingsStore` in one file beside the program.
 
-    `is_new` tells that this opening made the file: a projection must then begin at the log's first record.
+    `is_empty` tells that nothing was stored yet when it was opened: its projection must then begin at the log's first
+    record (`Projection.rewind`), wherever its cursor stands.
 
     Raises:
         StorageError: `retry=False` where the file is damaged or foreign; nothing is changed then. The message says
@@ -66,7 +71,8 @@ class EmbeddedStore:
         with schema.told(path):
             self._connection = schema.connect(path, writer=True)
             try:
-                self.is_new = schema.prepare(self._connection, path)
+                schema.prepare(self._connection, path)
+                self.is_empty = not self._connection.execute(_HOLDS_ANYTHING).fetchone()[0]
                 self._blocks = BlockWriter(self._connection)
             except BaseException:
                 self._connection.close()

@@ -9,9 +9,9 @@ import struct
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,13 +40,16 @@ _numbers = msgspec.json.Decoder(list[int])
 _optional = msgspec.json.Decoder(list[int | None])
 _texts = msgspec.json.Decoder(list[str])
 
-_GATHER = """
-SELECT json_group_array(measured_at), json_group_array(delay), json_group_array(lag), json_group_array(revision),
-    group_concat(hex(substr(content, :at, :size)), ''), group_concat(hex(substr(content, :tail)), ','),
-    coalesce(max(length(content)), 0)
+_ROWS = """
 FROM (SELECT * FROM blocks WHERE series = :series AND measured_at BETWEEN :first AND :last
       ORDER BY measured_at LIMIT :rows)
 """
+_PLAIN = f"""
+SELECT json_group_array(measured_at), json_group_array(delay), json_group_array(lag),
+    group_concat(hex(substr(content, :at, :size)), ''), coalesce(max(length(content)), 0), coalesce(max(revision), 0),
+    coalesce(min(revision), 0)
+{_ROWS}"""
+_ODD = f"SELECT json_group_array(revision), group_concat(hex(substr(content, :tail)), ',') {_ROWS}"
 _LATEST = """
 SELECT json_group_array(series), json_group_array(measured_at), json_group_array(delay), json_group_array(lag),
     json_group_array(revision), json_group_array(hex(content))
@@ -131,38 +134,38 @@ class _Stream:
         self._series = series
         self._one = False  # only one column's bytes are fetched
         self.times: list[int] = []
+        self._tails: list[str] = []
+        self._revisions: list[int] = []
         self.full = False  # there may be more rows
 
     def fetch(self, connection: sqlite3.Connection, first: int, rows: int) -> None:
         """Hold at most `rows` rows from `first` on."""
         packing = self._series.packing
+        column = self.wanted[0].column
+        code = "<" + packing.codes[column]
         self._one = len(self.wanted) == 1
-        code = "<" + packing.codes[self.wanted[0].column]
-        place = (packing.offsets[self.wanted[0].column], struct.calcsize(code)) if self._one else (0, packing.width)
-        answer = self._ask(connection, first, rows, *place)
-        if self._one and answer[6] > packing.width:  # a tail tells of all columns: look at whole rows
-            self._one = False
-            answer = self._ask(connection, first, rows, 0, packing.width)
-        self.times = _numbers.decode(answer[0])
-        self.full = len(self.times) == rows
-        self._delays, self._lags = _numbers.decode(answer[1]), _optional.decode(answer[2])
-        self._revisions = _numbers.decode(answer[3])
-        raw = bytes.fromhex(answer[4] or "")
-        self._values = list(struct.iter_unpack(code, raw) if self._one else packing.iter_unpack(raw))
-        self._tails = answer[5].split(",") if answer[6] > packing.width else []
-
-    def _ask(self, connection: sqlite3.Connection, first: int, rows: int, at: int, size: int) -> tuple[Any, ...]:
         asked = {
-            "at": at + 1,
-            "size": size,
-            "tail": self._series.packing.width + 1,
+            "at": packing.offsets[column] + 1 if self._one else 1,
+            "size": struct.calcsize(code) if self._one else packing.width,
+            "tail": packing.width + 1,
             "series": self._series.id,
             "first": max(first, self._first),
             "last": self._last,
             "rows": rows,
         }
-        answer: tuple[Any, ...] = connection.execute(_GATHER, asked).fetchone()
-        return answer
+        answer = connection.execute(_PLAIN, asked).fetchone()
+        self._tails, self._revisions = [], []
+        if answer[4] > packing.width or answer[5] or answer[6]:
+            self._one = False  # a tail tells of all columns
+            asked |= {"at": 1, "size": packing.width}
+            answer = connection.execute(_PLAIN, asked).fetchone()
+            odd = connection.execute(_ODD, asked).fetchone()
+            self._revisions, self._tails = _numbers.decode(odd[0]), odd[1].split(",")
+        self.times, self._delays = _numbers.decode(answer[0]), _numbers.decode(answer[1])
+        self._lags = _optional.decode(answer[2])
+        self.full = len(self.times) == rows
+        raw = bytes.fromhex(answer[3] or "")
+        self._values = list(struct.iter_unpack(code, raw) if self._one else packing.iter_unpack(raw))
 
     def plain(self, start: int, stop: int) -> bool:
         """Tell whether these rows have all values, no flags, and no two of one time."""
@@ -175,7 +178,7 @@ class _Stream:
             self.times[part],
             self._delays[part],
             self._lags[part],
-            self._revisions[part],
+            self._revisions[part] or repeat(0, stop - start),
             self._values[part],
             strict=True,
         )
@@ -203,7 +206,15 @@ class _Stream:
             if self._tails and self._tails[at]:
                 values, quality = packing.apply(self._values[at], bytes.fromhex(self._tails[at]))
             slot = None if lag is None else time - lag
-            yield _Row(time, time + self._delays[at], slot, self._revisions[at], values, quality, wanted)
+            yield _Row(
+                time,
+                time + self._delays[at],
+                slot,
+                self._revisions[at] if self._revisions else 0,
+                values,
+                quality,
+                wanted,
+            )
 
 
 def series_of(connection: sqlite3.Connection, packings: Packings, devices: Sequence[str]) -> list[Series]:

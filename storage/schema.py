@@ -110,8 +110,8 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     return connection
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> bool:
-    """Make the tables of a new file, or check those of an old one. Return whether it is new.
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file, or check those of an old one.
 
     Raises:
         StorageError: the file is damaged, is not a store, or was made by a newer program.
@@ -122,13 +122,12 @@ def prepare(connection: sqlite3.Connection, path: Path) -> bool:
     if application == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
         script = f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id={APPLICATION_ID};"
         connection.executescript(f"{script} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        return True
+        return
     if application != APPLICATION_ID:
         raise StorageError(f"{path} is a database of another program", retry=False)
     if version != SCHEMA_VERSION:
         raise StorageError(f"{path} has schema {version}; this program knows {SCHEMA_VERSION}", retry=False)
     check(connection, path)
-    return False
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
