@@ -77,6 +77,7 @@ class Gateway:
         self._schedule = Schedule(self.clock)
         self._refused: dict[str, str] = {}
         self._reads: set[asyncio.Task[None]] = set()
+        self._promising = asyncio.Lock()
 
     # --- for the wiring -----------------------------------------------------------------------------------------------
 
@@ -278,10 +279,11 @@ class Gateway:
 
     async def _keep_promises(self) -> None:
         """Tell the log what is promised from now on, and only then write it down as told."""
-        self._recorder.promise(self._promised.settle(self.clock.now()))
-        await self._recorder.commit()
-        if not self._recorder.status().refusal:
-            await asyncio.to_thread(self._promised.keep)
+        async with self._promising:
+            self._recorder.promise(self._promised.settle(self.clock.now()))
+            await self._recorder.commit()
+            if not self._recorder.status().refusal:
+                await asyncio.to_thread(self._promised.keep)
 
     async def _watch_clock(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

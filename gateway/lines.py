@@ -111,7 +111,7 @@ def make_mqtt_meters(file: GatewayFile) -> list[MqttMeter]:
             meter.id,
             load_mqtt_profile(meter.profile, file.gateway.profiles),
             meter.topic,
-            meter.parameters,
+            {"zone": meter.zone, **meter.parameters},
             meter.serial,
         )
         for meter in file.meter

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -37,6 +38,14 @@ def _check_registers(registers: dict[str, str]) -> dict[str, str]:
     return {canonical_obis(obis): _check_decimal(value) for obis, value in registers.items()}
 
 
+def _check_zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("write an IANA time zone, for example 'Europe/Berlin'") from None
+    return text
+
+
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("write a duration with its unit, for example '15min', '1s', '40d'")  # noqa: TRY004 - pydantic turns ValueError into its report
@@ -69,6 +78,7 @@ Period = Annotated[float | None, BeforeValidator(_period)]  # "off": None
 Size = Annotated[int, BeforeValidator(_size)]
 Instant = Annotated[int, BeforeValidator(_instant)]
 FilePath = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+Zone = Annotated[str, AfterValidator(_check_zone)]
 Secret = Annotated[str, Field(pattern=r"^(env|file):.+$")]
 
 
@@ -146,7 +156,7 @@ class MeterSettings(Strict):
     schedule: ScheduleSettings | None = None
     only: list[str] = []  # names of the profile's points; empty: all
     # Installation
-    zone: str = "UTC"
+    zone: Zone = "UTC"  # of its days, and of its clock where it publishes local time
     installed: Instant = 0
     removed: Instant | None = None
     initial_registers: RegisterReadings = {}
@@ -161,6 +171,8 @@ class MeterSettings(Strict):
             raise ValueError("say either bus and unit (Modbus) or topic (MQTT)")
         if self.bus is not None and self.unit is None:
             raise ValueError("unit: a meter on a bus has a unit address from 1 to 247")
+        if self.topic is not None and self.only:
+            raise ValueError("only: a meter that publishes by itself sends what it sends; leave it out")
         if self.removed is not None and self.removed <= self.installed:
             raise ValueError("removed: must be later than installed")
         if not self.ratios_apply and (self.ct_ratio, self.pt_ratio) != ("1", "1"):

@@ -29,6 +29,7 @@ START_S = 20.0  # the simulated site listens by then, or something is wrong with
 GOODBYE_S = 5.0
 REGISTERS = "10s"
 MOMENTS = "5s"
+PUSHED = "1min"  # some of the publishing devices tell their totals once a minute
 TOKEN_DAYS = 1
 REGION = "demo/town"
 
@@ -125,7 +126,9 @@ def demo_site(places: Places, data: Path, api: str) -> SiteFile:
         )
         region = f"{REGION}/{meter.bus or 'offices'}"
         point = f"MP-{number:06}"
-        table["meter"].append({"id": meter.id, "profile": meter.profile, "point": point, "region": region, **place})
+        own = {"schedule": {"registers": PUSHED}} if meter.topic else {}
+        common = {"id": meter.id, "profile": meter.profile, "point": point, "region": region}
+        table["meter"].append(common | place | own)
     try:
         return SiteFile.model_validate(table)
     except ValidationError as error:
