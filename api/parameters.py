@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from api.problems import ProblemError
 from headend.completeness import Wanted
-from headend.readings import Question
+from headend.readings import Question, range_of_cursor
 from metering.model import SECOND, Kind, Source
 from metering.obis import canonical_obis
 from metering.timing import from_rfc3339
@@ -70,8 +70,12 @@ class Range(Strict):
 
     def bounds(self, now: int) -> tuple[int, int]:
         """Return the range in microseconds."""
-        end = now if self.to is None else self.to
-        return (end - DAY if self.from_ is None else self.from_), end
+        start, end = self.from_, self.to
+        known = range_of_cursor(self.cursor) if self.cursor else None
+        if known is not None:
+            start, end = known[0] if start is None else start, known[1] if end is None else end
+        end = now if end is None else end
+        return (end - DAY if start is None else start), end
 
 
 class ReadingsRange(Range):

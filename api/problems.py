@@ -116,8 +116,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_crash)
-    for known in (BadRequestError, NotFoundError, TooOldError, TooManyReadsError, MeterError, StorageError):
+    for known in (BadRequestError, NotFoundError, TooOldError, TooManyReadsError, StorageError):
         app.add_exception_handler(known, _on_known)
+    app.add_exception_handler(MeterError, _on_meter)
 
 
 def _answer(problem: ProblemError) -> Response:
@@ -131,6 +132,10 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 
 async def _on_known(_request: Request, error: Exception) -> Response:
     return _answer(translate(error))
+
+
+async def _on_meter(_request: Request, error: Exception) -> Response:
+    return _answer(_of_meter(error)) if isinstance(error, MeterError) else _crash()
 
 
 async def _on_validation(_request: Request, error: Exception) -> Response:
@@ -182,17 +187,13 @@ def translate(error: Exception) -> ProblemError:
             _log.warning("storage failed", error=str(error))
             detail = "the readings store cannot answer now"
             return ProblemError(503, "storage", detail, headers={"Retry-After": str(RETRY_S)})
-        case MeterError():
-            return _of_meter(error)
         case _:
             return ProblemError(500, "internal", "something broke on our side; it has been logged")
 
 
 def bad(field: str, message: str) -> ProblemError:
     """Return a 400 that names one field."""
-    return ProblemError(
-        400, "bad-parameter", f"{field}: {message}", errors=[{"field": field, "message": message}]
-    )
+    return ProblemError(400, "bad-parameter", f"{field}: {message}", errors=[{"field": field, "message": message}])
 
 
 def _of_meter(error: MeterError) -> ProblemError:

@@ -115,7 +115,7 @@ def _weight(accept: str, media_type: str) -> float:
     found = (-1, 0.0)
     for part in accept.split(","):
         name, *parameters = (item.strip().lower() for item in part.split(";"))
-        ranges = ("*/*", media_type.split("/")[0] + "/*", media_type)
+        ranges = ("*/*", media_type.split("/", maxsplit=1)[0] + "/*", media_type)
         if name in ranges:
             found = max(found, (ranges.index(name), _q(parameters)))
     return found[1]

@@ -7,43 +7,20 @@ far. A change's id is a digest of what it says, so that the same reading is the 
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from metering.batch import Batch
 from metering.model import Block, Event, Skipped
 from metering.ports import Channel, Reading
+from storage.log import Log, Record
 
 READ_RECORDS = 64
 READ_BYTES = 1 << 20
 SCAN_RECORDS = 1024  # records looked at for one page, however few of them are for the asker
-
-
-class LogReader(Protocol):
-    """What the feed asks of the log."""
-
-    epoch: str
-
-    @property
-    def first_seq(self) -> int:
-        """The oldest seq that is still there."""
-        ...
-
-    @property
-    def next_seq(self) -> int:
-        """The seq that the next record gets."""
-        ...
-
-    def read(self, from_seq: int, max_records: int, max_bytes: int) -> Iterable[Any]:
-        """Return records (`seq`, `payload`) and `Skipped` ranges from a seq on."""
-        ...
-
-    def tombstones(self) -> Iterable[Skipped]:
-        """Return the ranges that were evicted or quarantined."""
-        ...
 
 
 class Unpack(Protocol):
@@ -102,7 +79,7 @@ def cursor_position(text: str, epoch: str) -> Position:
 class Feed:
     """Reads changes from a log. Blocking; safe in several threads."""
 
-    def __init__(self, log: LogReader, unpack: Unpack) -> None:
+    def __init__(self, log: Log, unpack: Unpack) -> None:
         self._log = log
         self._unpack = unpack
 
@@ -146,7 +123,7 @@ class Feed:
                 yield position
             scanned += len(found)
 
-    def _items(self, record: Any) -> Iterator[Reading | Event | Skipped]:  # noqa: ANN401 - a Record or a Skipped
+    def _items(self, record: Record | Skipped) -> Iterator[Reading | Event | Skipped]:
         if isinstance(record, Skipped):
             yield record
             return

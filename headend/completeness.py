@@ -22,7 +22,7 @@ MAX_RANGES = 100
 
 
 class MissingRange(msgspec.Struct, frozen=True):
-    """Slots in a row that no record fills. `first` and `last` are slots (interval ends, for intervals), both missing."""
+    """Slots in a row that no record fills. `first` and `last` are slots (or interval ends), both missing."""
 
     device: str
     obis: str

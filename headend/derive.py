@@ -216,9 +216,7 @@ class Deriver:
             yield best[1]
 
 
-def _pages(
-    store: ReadingsStore, span: Span, obis: str, sources: tuple[Source, ...], end: int
-) -> Iterator[Reading]:
+def _pages(store: ReadingsStore, span: Span, obis: str, sources: tuple[Source, ...], end: int) -> Iterator[Reading]:
     after = ""
     while span.start < end:
         page = store.readings(
@@ -236,16 +234,20 @@ def _snapshot(reading: Reading) -> Snapshot | None:
         return None
     value = to_decimal(reading.value, column.scale, column.number)
     return Snapshot(
-        reading.slot, value, Quality(reading.quality), column.unit, column.scale, reading.received_at, reading.channel.interval
+        reading.slot,
+        value,
+        Quality(reading.quality),
+        column.unit,
+        column.scale,
+        reading.received_at,
+        reading.channel.interval,
     )
 
 
 def _promises(expectations: Sequence[Expectation], obis: str) -> list[Expectation]:
     """Return the promises to read a running total that count: of the best source, profile before poll before push."""
     found = [
-        each
-        for each in expectations
-        if each.kind is Kind.REGISTER and each.source in _RANKED and obis in each.obis
+        each for each in expectations if each.kind is Kind.REGISTER and each.source in _RANKED and obis in each.obis
     ]
     best = min((_RANKED.index(each.source) for each in found), default=0)
     return [each for each in found if each.source is _RANKED[best]]
@@ -275,4 +277,3 @@ def _named(values: Mapping[str, str], obis: str) -> Decimal | None:
         if canonical_obis(name) == obis:
             return Decimal(value)
     return None
-

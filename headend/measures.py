@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 
 class Measure(NamedTuple):
-    """One number. Labels come from configuration (a bus, a cursor, an error's kind), never from readings or requests."""
+    """One number. Labels come from configuration (a bus, a cursor), never from readings or requests."""
 
     name: str  # [a-z_]+, prefixed with metergate_ on the way out; counters without _total
     kind: Literal["gauge", "counter"]

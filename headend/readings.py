@@ -1,7 +1,6 @@
-"""Questions about readings and their answers in pages: stored or derived, by meter point or device, with completeness."""
+"""Questions about readings and their answers in pages: stored or derived, by point or device. No HTTP here."""
 
 import base64
-import binascii
 import hashlib
 import threading
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from headend import completeness, derive
 from headend.completeness import Completeness, Wanted
 from headend.rows import Row, rows_of
 from headend.spans import Span, spans_of_device, spans_of_point
+from metering.errors import StorageError
 from metering.model import SECOND, Kind, Source
 from metering.ports import ReadingsQuery, ReadingsStore, Registry
 from metering.timing import from_rfc3339
@@ -66,12 +66,25 @@ def pack_cursor(about: object, *position: str | int) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+def range_of_cursor(cursor: str) -> tuple[int, int] | None:
+    """Return the range that a cursor was made for, so that a default such as "until now" stays where it was."""
+    try:
+        _, start, end, *_ = _decoded(cursor)
+    except ValueError:
+        return None
+    return (start, end) if isinstance(start, int) and isinstance(end, int) else None
+
+
+def cursor_or_storage(error: StorageError, after: str) -> Exception:
+    """Return what a store's refusal means: a forged place in a cursor is the asker's fault."""
+    return error if error.retry or not after else BadRequestError("cursor", "is not a cursor of this API")
+
+
 def unpack_cursor(cursor: str, about: object, shape: tuple[type, ...]) -> tuple[str | int, ...]:
     """Return the position in a cursor; `BadRequestError` where it is not one of this question."""
     try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        found, *position = msgspec.msgpack.decode(raw, type=list[str | int | bytes])
-    except (binascii.Error, ValueError) as error:
+        found, *position = _decoded(cursor)
+    except ValueError as error:
         raise BadRequestError("cursor", "is not a cursor of this API") from error
     if found != _digest(about) or tuple(map(type, position)) != shape:
         raise BadRequestError("cursor", "belongs to another question; repeat the one that it came with")
@@ -91,9 +104,7 @@ class ReadingsDesk:
         self._known: OrderedDict[bytes, tuple[int, Completeness]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def page(
-        self, question: Question, regions: Sequence[str], limit: int, cursor: str = ""
-    ) -> tuple[list[Row], str]:
+    def page(self, question: Question, regions: Sequence[str], limit: int, cursor: str = "") -> tuple[list[Row], str]:
         """Return at most `limit` rows and the cursor of the next page, empty on the last one.
 
         Stored readings come in the order of (measured_at, obis, kind, source), derived ones by (obis, interval end).
@@ -130,12 +141,10 @@ class ReadingsDesk:
             return spans_of_point(self._registry, question.point, start, end)
         return spans_of_device(self._registry, question.device, start, end, regions)
 
-    def _stored(
-        self, question: Question, regions: Sequence[str], limit: int, cursor: str
-    ) -> tuple[list[Row], str]:
+    def _stored(self, question: Question, regions: Sequence[str], limit: int, cursor: str) -> tuple[list[Row], str]:
         since, after = question.start, ""
         if cursor:
-            since, after = unpack_cursor(cursor, question, (int, str))  # type: ignore[assignment]  # by its shape
+            _, _, since, after = unpack_cursor(cursor, question, (int, int, int, str))  # type: ignore[assignment]  # by its shape
         rows: list[Row] = []
         wanted = question.wanted
         for span in self._spans(question, regions):
@@ -156,22 +165,20 @@ class ReadingsDesk:
                 )
                 try:
                     page = self._store.readings(query)
-                except ValueError as error:
-                    raise BadRequestError("cursor", "is not a cursor of this API") from error
+                except StorageError as error:
+                    raise cursor_or_storage(error, here) from error
                 rows.extend(rows_of(page.readings, span.installation, self.serial(span)))
                 here = page.cursor
                 if not here:
                     break
                 if len(rows) >= limit:
-                    return rows, pack_cursor(question, span.start, here)
+                    return rows, pack_cursor(question, question.start, question.end, span.start, here)
         return rows, ""
 
-    def _derived(
-        self, question: Question, regions: Sequence[str], limit: int, cursor: str
-    ) -> tuple[list[Row], str]:
+    def _derived(self, question: Question, regions: Sequence[str], limit: int, cursor: str) -> tuple[list[Row], str]:
         first, since = "", question.start
         if cursor:
-            first, since = unpack_cursor(cursor, question, (str, int))  # type: ignore[assignment]  # by its shape
+            _, _, first, since = unpack_cursor(cursor, question, (int, int, str, int))  # type: ignore[assignment]  # by its shape
         spans = self._spans(question, regions, derive.LOOKBACK_S[-1], derive.LATE_S)
         rows: list[Row] = []
         for obis in self._registers(question, spans):
@@ -181,7 +188,8 @@ class ReadingsDesk:
             found = derive.Deriver(self._store, obis, self._moduli).rows(spans, self.serial, start, question.end)
             rows.extend(islice(found, limit - len(rows)))
             if len(rows) >= limit:
-                return rows, pack_cursor(question, obis, from_rfc3339(rows[-1].measured_at))
+                since = from_rfc3339(rows[-1].measured_at)
+                return rows, pack_cursor(question, question.start, question.end, obis, since)
         return rows, ""
 
     def _registers(self, question: Question, spans: Sequence[Span]) -> list[str]:
@@ -196,6 +204,11 @@ class ReadingsDesk:
             return span.installation.serial
         device = self._registry.device(span.device)
         return device.serial if device is not None else ""
+
+
+def _decoded(cursor: str) -> list[str | int | bytes]:
+    raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    return msgspec.msgpack.decode(raw, type=list[str | int | bytes])
 
 
 def _digest(about: object) -> bytes:

@@ -101,7 +101,9 @@ def _check_numbers(name: str, installation: Installation) -> None:
         except InvalidOperation:
             number = Decimal("NaN")
         if not number.is_finite() or (key in ratios and number <= 0):
-            raise ConfigError(f"{name}: {text!r} is not {'a ratio' if key in ratios else 'a register reading'}", key=key)
+            raise ConfigError(
+                f"{name}: {text!r} is not {'a ratio' if key in ratios else 'a register reading'}", key=key
+            )
 
 
 def installation_on(installations: Sequence[Installation], instant: int) -> Installation | None:

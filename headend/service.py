@@ -14,7 +14,15 @@ from headend.completeness import Completeness
 from headend.derive import Moduli
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
-from headend.readings import BadRequestError, NotFoundError, Question, ReadingsDesk, pack_cursor, unpack_cursor
+from headend.readings import (
+    BadRequestError,
+    NotFoundError,
+    Question,
+    ReadingsDesk,
+    cursor_or_storage,
+    pack_cursor,
+    unpack_cursor,
+)
 from headend.registry import EVERYWHERE, covers, installation_on
 from headend.rows import Row, rows_of
 from headend.spans import sight
@@ -103,7 +111,7 @@ class Office:
             yield Measure("log_records", "gauge", "Records in the log", status.records)
             yield Measure("log_accepting", "gauge", "1 while the log accepts records", float(status.accepting))
             yield Measure("log_evicted_readings", "counter", "Readings evicted unread", status.evicted_readings)
-            yield Measure("log_quarantined", "counter", "Records that could not be read", status.quarantined)
+            yield Measure("log_quarantined", "counter", "Records that could not be read", status.quarantined_records)
             for name, depth in status.depth.items():
                 yield Measure("log_depth", "gauge", "Records that a cursor has not passed", depth, {"cursor": name})
         for each in self._measures:
@@ -159,9 +167,10 @@ class Office:
         self, grant: Grant, devices: Sequence[str], kinds: Sequence[Kind], limit: int, cursor: str
     ) -> tuple[list[Row], str]:
         """Return the latest current value of each channel, by device and channel, and the next page's cursor."""
-        about = ("latest", devices, kinds)
+        about = ("latest", kinds)
         after = unpack_cursor(cursor, about, (str, str)) if cursor else ("", "")
         rows: list[Row] = []
+        last = ("", "")
         waiting = [device for device in sorted(devices) if device >= str(after[0])]
         for index in range(0, len(waiting), DEVICES_AT_ONCE):
             found = self._store.latest(waiting[index : index + DEVICES_AT_ONCE], kinds)
@@ -198,8 +207,8 @@ class Office:
         """
         if end < start:
             raise BadRequestError("to", "lies before from")
-        about = ("events", devices, start, end)
-        after = str(unpack_cursor(cursor, about, (str,))[0]) if cursor else ""
+        about = ("events", start, end)
+        after = str(unpack_cursor(cursor, about, (int, int, str))[2]) if cursor else ""
         if devices is None:
             known = list(self._registry.devices(grant.regions))
             devices = [device.id for device in known]
@@ -209,12 +218,12 @@ class Office:
         for _ in range(EVENT_PAGES):
             try:
                 page, after = self._store.events(devices, start, end, limit - len(found), after)
-            except ValueError as error:
-                raise BadRequestError("cursor", "is not a cursor of this API") from error
+            except StorageError as error:
+                raise cursor_or_storage(error, after) from error
             found.extend(event for event in page if self._sees(grant, event.device, event.time))
             if not after or len(found) >= limit:
                 break
-        return found, pack_cursor(about, after) if after else ""
+        return found, pack_cursor(about, start, end, after) if after else ""
 
     def changes(self, grant: Grant, after: str, limit: int) -> tuple[list[ChangeRow], str, bool]:
         """Return changes, the cursor to go on from (always there), and whether there may be more right now.
@@ -264,7 +273,9 @@ class Office:
             raise NotFoundError("nobody at this site reads meters on demand")
         blocks = await self._on_demand.read(device_id, grant.token)
         return [
-            self._row(msgspec.structs.replace(reading, current=True)) for block in blocks for reading in readings_of(block)
+            self._row(msgspec.structs.replace(reading, current=True))
+            for block in blocks
+            for reading in readings_of(block)
         ]
 
     def _change(self, grant: Grant, change_id: str, item: Reading | Event | Skipped) -> ChangeRow | None:
@@ -311,7 +322,9 @@ def _latest_key(reading: Reading) -> tuple[str, str]:
     return channel.device, "|".join(map(str, parts))
 
 
-def _page(found: Sequence[MeterPoint | Device], about: object, limit: int, cursor: str) -> tuple[list[MeterPoint | Device], str]:
+def _page(
+    found: Sequence[MeterPoint | Device], about: object, limit: int, cursor: str
+) -> tuple[list[MeterPoint | Device], str]:
     after = str(unpack_cursor(cursor, about, (str,))[0]) if cursor else ""
     rest = [item for item in found if item.id > after]
     page = rest[:limit]

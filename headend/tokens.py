@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from metering import timing
 from metering.errors import StorageError
@@ -126,9 +126,7 @@ class TokenBook:
                 rows = connection.execute(query).all()
         except sa.exc.SQLAlchemyError as error:
             raise StorageError(f"the tokens cannot be read: {_cause(error)}", retry=True) from error
-        return [
-            TokenInfo(row.id, row.name, _texts(row.scopes), _texts(row.regions), *row[4:]) for row in rows
-        ]
+        return [TokenInfo(row.id, row.name, _texts(row.scopes), _texts(row.regions), *row[4:]) for row in rows]
 
     def revoke(self, identity: str) -> bool:
         """End a token, by its public id, from the next request on. Return False where there is no such token."""

@@ -1,0 +1,88 @@
+"""The HTTP API over the head-end: one FastAPI app for one office. It neither binds a port nor knows the collector.
+
+Serve it with `SERVER`, uvicorn's settings: idle connections are closed and the number of connections is bounded.
+"""
+
+import copy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import problems, schemas
+from api.context import put
+from api.guard import Guard
+from api.routes import changes, events, health, readings, reads, registry
+from headend.service import Office
+
+VERSION = "1.0.0"
+MAX_BODY = 65_536  # bytes; no route reads that much
+
+SERVER: dict[str, Any] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "timeout_keep_alive": 15,
+    "timeout_graceful_shutdown": 5,
+    "limit_concurrency": 256,
+    "server_header": False,
+    "access_log": False,
+}
+
+_DESCRIPTION = (
+    "Readings, completeness, events and changes of meters, and reading a meter now. Times are RFC 3339 in UTC, values "
+    "exact decimal strings. Errors are problem details (RFC 9457). `/v1` changes only by addition: pass over fields "
+    "that you do not know."
+)
+
+
+def create_app(office: Office) -> FastAPI:
+    """Return the app that answers for an office."""
+    app = bare_app()
+    put(app, office)
+    return app
+
+
+def bare_app() -> FastAPI:
+    """Return the routes without an office: enough to be described.
+
+    Interactive pages are left out: they would load scripts from elsewhere.
+    """
+    app = FastAPI(
+        title="metergate",
+        version=VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY,
+    )
+    problems.install(app)
+    for routes in (health, registry, readings, events, changes, reads):
+        app.include_router(routes.router)
+    app.add_middleware(Guard)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend its document
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = openapi_of(app)
+    return app.openapi_schema
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: FastAPI's, with our schemas and without its own form of validation errors."""
+    document = copy.deepcopy(
+        get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    )
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            answer = operation["responses"].get("200", {}).get("content", {})
+            if answer.get("application/json") == {"schema": {}}:
+                del answer["application/json"]
+    found = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        found.pop(name, None)
+    found.update(schemas.components())
+    return document
