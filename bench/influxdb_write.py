@@ -8,7 +8,6 @@ import http.client
 import random
 import tempfile
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median

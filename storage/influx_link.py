@@ -28,6 +28,7 @@ MICROSECONDS: Any = "us"  # `WritePrecision.US`, which is a plain string and typ
 _BAD_REQUEST, _NOT_FOUND, _TOO_LARGE, _UNPROCESSABLE = 400, 404, 413, 422
 _BUSY = (429, 503)
 _DROPPED = re.compile(r"dropped=(\d+)")
+_ITS_LINE = re.compile(r"(unable to parse) '.*?' ?(?=: )", re.DOTALL)  # the reason repeats the whole line; we have it
 # A refusal that is about the server's own limits, not about the point: the point must wait, not be put aside.
 _SERVER_LIMIT = re.compile(r"limit exceeded|max-series|max-values|cache-max-memory|timeout|hinted", re.IGNORECASE)
 
@@ -226,7 +227,7 @@ class InfluxLink:
         return self._clean(str(error.reason) if not text or text.startswith("<") else text)  # no pages of HTML
 
     def _clean(self, text: str) -> str:
-        text = " ".join(text.split())
+        text = _ITS_LINE.sub(r"\1", " ".join(text.split()))
         for secret in (self.settings.token, self.settings.token.partition(":")[2]):
             text = text.replace(secret, "***") if secret else text
         return text[:REASON_CHARS]

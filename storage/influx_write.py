@@ -33,6 +33,7 @@ COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a tim
 APART = 3600 * SECOND  # stored copies of times further apart are asked for separately
 DAY = 86_400 * SECOND
 NEVER = -(2**63)
+EARLIEST, LATEST = -(2**63) // 1000 + DAY, 2**63 // 1000 - DAY  # InfluxDB keeps nanoseconds in 64 bits
 
 _log = structlog.get_logger(__name__)
 
@@ -120,7 +121,8 @@ class InfluxWriter:
         devices: set[str] = set()
         for block in blocks:
             first_of.setdefault(id(block.layout), block)
-            days.add((id(block.layout), block.measured_at // DAY))
+            if EARLIEST <= block.measured_at <= LATEST:
+                days.add((id(block.layout), block.measured_at // DAY))
             devices.add(block.device)
         if first_of and not self._kin:
             self._catalogue.refresh()

@@ -167,7 +167,15 @@ def test_any_order_and_any_repetition_end_in_the_same_state(
             shuffled = shuffled[size:]
         states.append(
             [
-                (one.measured_at, one.channel.column, one.value, one.quality, one.revision, one.received_at, one.current)
+                (
+                    one.measured_at,
+                    one.channel.column,
+                    one.value,
+                    one.quality,
+                    one.revision,
+                    one.received_at,
+                    one.current,
+                )
                 for one in everything(influx_store, device, versions=True)
             ]
         )
@@ -178,9 +186,7 @@ _devices = itertools.count(100)
 
 
 def moved_to(one: Block, device: str) -> Block:
-    return Block(
-        one.layout, device, one.measured_at, one.received_at, one.values, one.slot, one.quality, one.revision
-    )
+    return Block(one.layout, device, one.measured_at, one.received_at, one.values, one.slot, one.quality, one.revision)
 
 
 def test_pages_join_without_hole_or_repetition(influx_store: InfluxStore) -> None:
