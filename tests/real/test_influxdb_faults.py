@@ -1,12 +1,11 @@
 """What an InfluxDB does on bad days: refuses single points, is killed, is away for long, wants another token."""
 
+import asyncio
 import http.server
 import json
 import logging
-import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,9 +20,13 @@ from metering.errors import StorageError
 from metering.model import SECOND, Block, Column, Event, Kind, Layout, Source
 from metering.ports import ReadingsQuery
 from metering.timing import now
-from storage import influx_link
+from storage import influx_link, projection
+from storage.codec import pack
 from storage.influxdb import InfluxSettings, InfluxStore
 from storage.line_protocol import LayoutLines
+from storage.log import Log
+from storage.projection import Projection
+from storage.quarantine import Quarantine
 
 pytestmark = pytest.mark.real
 
@@ -119,13 +122,13 @@ def test_a_missing_bucket_is_told_and_loses_nothing(influx_settings: InfluxSetti
 
 
 def test_marks_are_read_anew_after_a_failure(own_server: InfluxServer) -> None:
-    store = InfluxStore(InfluxSettings(own_server.url, own_server.token, "meters/autogen"))
+    store = _store(own_server)
     store.write([Batch(T, [block(index) for index in range(10)])])
     own_server.kill()
     with pytest.raises(StorageError) as caught:
         store.write([Batch(T, [block(10)])])
     assert caught.value.retry
-    other = InfluxStore(InfluxSettings(own_server.url, own_server.token, "meters/autogen"))
+    other = _store(own_server)
     own_server.start_influxd()
     other.write([Batch(T, [block(20, value=20)])])  # what a write whose answer was lost may have left behind
     result = store.write([Batch(T, [block(20, value=21), block(9), block(11)])])
@@ -136,75 +139,83 @@ def test_marks_are_read_anew_after_a_failure(own_server: InfluxServer) -> None:
     other.close()
 
 
-def _until_stored(store: InfluxStore, batches: list[Batch]) -> tuple[int, int]:
-    """Return stored and duplicate readings; asks again as a projection does."""
-    while True:
-        try:
-            result = store.write(batches)
-        except StorageError as error:
-            assert error.retry
-            time.sleep(0.05)
-        else:
-            assert not result.rejected
-            return result.stored, result.duplicates
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the clock: a pause of a minute becomes a tenth of a second."""
+    monkeypatch.setattr(influx_link, "BUSY_WAIT_S", 0.0)
+    monkeypatch.setattr(projection, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(projection, "LONGEST_PAUSE_S", 0.1)
 
 
 @pytest.mark.fault
-def test_kill_9_in_mid_stream_loses_nothing_and_doubles_nothing(
-    own_server: InfluxServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("quick")
+async def test_kill_9_in_mid_stream_of_a_projection_loses_nothing_and_doubles_nothing(
+    own_server: InfluxServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(influx_link, "BUSY_WAIT_S", 0.02)
-    store = InfluxStore(InfluxSettings(own_server.url, own_server.token, "meters/autogen", timeout_s=5.0))
+    log, store = Log.open(tmp_path / "log"), _store(own_server)
+    quarantine = Quarantine(tmp_path / "quarantine")
+    view = Projection(log, store, "influxdb", quarantine)
     devices = [f"m{number}" for number in range(20)]
-    turns = 120
-    done = threading.Event()
-    progress = [0]
-
-    def project() -> None:
-        for turn in range(turns):
-            blocks = [block(turn * 10 + step, turn, device) for device in devices for step in range(10)]
-            _until_stored(store, [Batch(T, blocks)])
-            progress[0] = turn
-        done.set()
-
-    thread = threading.Thread(target=project)
-    thread.start()
+    turns, stop = 400, asyncio.Event()
+    running = asyncio.create_task(view.run(stop))
     kills = 0
-    for at in (10, 40, 80):
-        while progress[0] < at and not done.is_set():
-            time.sleep(0.002)
-        kills += not done.is_set()
-        own_server.kill()
-        own_server.start_influxd()
-    thread.join(60)
-    assert done.is_set()
-    assert kills >= 1
+    for turn in range(turns):
+        blocks = [block(turn * 10 + step, turn, device) for device in devices for step in range(10)]
+        await log.append(pack(Batch(T, blocks)))
+        if turn in {100, 200, 300}:
+            await _until(lambda: view.status().lag > 0)
+            await asyncio.to_thread(own_server.kill)
+            kills += view.status().lag > 0
+            await asyncio.to_thread(own_server.start_influxd)
+    await _until(lambda: view.status().lag == 0)
+    stop.set()
+    await running
+    assert kills == 3
+    assert len(quarantine) == 0
+    wanted = [(T + second * SECOND, second // 10) for second in range(turns * 10)]
     for device in devices:
-        wanted = [(T + (turn * 10 + step) * SECOND, turn) for turn in range(turns) for step in range(10)]
         assert held(store, device, versions=True) == wanted
     store.close()
+    log.close()
 
 
 @pytest.mark.fault
-def test_a_long_outage_keeps_memory_flat(own_server: InfluxServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(influx_link, "BUSY_WAIT_S", 0.0)
-    store = InfluxStore(InfluxSettings(own_server.url, own_server.token, "meters/autogen"))
-    batches = [Batch(T, [block(index) for index in range(2000)])]
+@pytest.mark.usefixtures("quick")
+async def test_a_ten_minute_outage_keeps_memory_flat_and_everything_arrives(
+    own_server: InfluxServer, tmp_path: Path
+) -> None:
+    log, store = Log.open(tmp_path / "log"), _store(own_server)
+    view = Projection(log, store, "influxdb", Quarantine(tmp_path / "quarantine"))
     own_server.kill()
-    process = psutil.Process(os.getpid())
-
-    def fails(times: int) -> int:
-        for _ in range(times):
-            with pytest.raises(StorageError):
-                store.write(batches)
-        return int(process.memory_info().rss)
-
-    before = fails(50)
-    after = fails(600)  # a try each second for ten minutes
-    assert after - before < 8 * 2**20
-    own_server.start_influxd()
-    assert _until_stored(store, batches) == (4000, 0)
+    stop = asyncio.Event()
+    running = asyncio.create_task(view.run(stop))
+    memory = []
+    for second in range(600):
+        await log.append(pack(Batch(T, [block(second, second, f"m{number}") for number in range(50)])))
+        if second % 100 == 99:
+            await asyncio.sleep(0.2)  # some tries more
+            memory.append(psutil.Process().memory_info().rss)
+    assert view.status().lag == 600
+    assert "503" in view.status().last_error
+    assert memory[-1] - memory[0] < 8 * 2**20  # 30,000 readings with 60,000 values wait
+    await asyncio.to_thread(own_server.start_influxd)
+    await _until(lambda: view.status().lag == 0)
+    stop.set()
+    await running
+    assert view.status().stored == 2 * 600 * 50
+    assert held(store, "m7", versions=True) == [(T + second * SECOND, second) for second in range(600)]
     store.close()
+    log.close()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - a status is asked for; nothing tells of it
+            await asyncio.sleep(0)
+
+
+def _store(server: InfluxServer) -> InfluxStore:
+    return InfluxStore(InfluxSettings(server.url, server.token, "meters/autogen", timeout_s=5.0))
 
 
 Answer = tuple[int, dict[str, str], bytes]
