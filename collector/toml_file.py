@@ -114,12 +114,26 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 def _told(model: type[BaseModel], path: Path, text: str, errors: list[ErrorDetails]) -> ConfigError:
     lines = key_lines(text)
-    placed = [(line_of(lines, _written(lines, error["loc"])), index) for index, error in enumerate(errors)]
-    line, index = min(placed)
-    error = errors[index]
-    key = _written(lines, error["loc"])
+    keys = [_key_of(lines, error) for error in errors]
+    # A misspelt key is told as such, not as the one that is now missing from the same table.
+    misspelt = {key[:-1] for key, error in zip(keys, errors, strict=True) if error["type"] == "extra_forbidden"}
+    candidates = [
+        (line_of(lines, key), index)
+        for index, (key, error) in enumerate(zip(keys, errors, strict=True))
+        if not (error["type"] == "missing" and key[:-1] in misspelt)
+    ]
+    line, index = min(candidates)
+    error, key = errors[index], keys[index]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return ConfigError(_message(model, key, error) + more, file=str(path), line=line, key=dotted(key))
+
+
+def _key_of(lines: dict[KeyPath, int], error: ErrorDetails) -> KeyPath:
+    """Return the key in the file that an error is about; of a table of several kinds, the one that says the kind."""
+    key = _written(lines, error["loc"])
+    if error["type"] == "union_tag_invalid":
+        return (*key, str(error["ctx"]["discriminator"]).strip("'"))
+    return key
 
 
 def _written(lines: dict[KeyPath, int], loc: KeyPath) -> KeyPath:
@@ -143,6 +157,8 @@ def _message(model: type[BaseModel], key: KeyPath, error: ErrorDetails) -> str:
         known = _names_at(model, key[:-1])
         near = get_close_matches(str(key[-1]), known, n=1)
         return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known are {', '.join(known)}"
+    if error["type"] == "union_tag_invalid":
+        return f"{error['ctx']['tag']!r} is none of {error['ctx']['expected_tags']}"
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
     if error["type"] == "value_error" or not isinstance(value, str | int | float) or _SECRET.search(dotted(key)):
