@@ -15,6 +15,7 @@ from storage.codec import pack
 from storage.log import Log
 
 MAX_BATCH_READINGS = 2_000  # a batch stays well below what a broker or a store takes at once
+BATCHES_A_COMMIT = 8  # handed to the log together: they share one fdatasync
 MAX_PENDING_READINGS = 100_000  # while the log does not accept: beyond this the newest are dropped, counted and told
 RETRY_S = 1.0  # how long to wait before a refused commit is tried again
 
@@ -110,34 +111,61 @@ class Recorder:
         self._full.clear()
         if self._dropped and not self._refusal:
             self._tell_dropped()
-        while self._blocks or self._events or self._expectations:
-            blocks, rest = self._take()
-            batch = Batch(self._clock.now(), blocks, tuple(self._events), tuple(self._expectations))
-            try:
-                await self._log.append(pack(batch))
-            except StorageError as error:
-                self._refuse(str(error))
+        left = len(self._blocks)  # what comes meanwhile waits for its own commit: small commits wear flash out
+        while left or self._events or self._expectations:
+            batches = self._take(left)
+            left -= sum(len(batch.blocks) for batch in batches)
+            if not await self._append(batches):
                 return
             if self._refusal:
                 logger.info("the log accepts again", after=self._refusal)
                 self._refusal = ""
-            del self._blocks[: len(blocks)]
+            if self._dropped:
+                self._tell_dropped()
+
+    async def _append(self, batches: list[Batch]) -> bool:
+        """Append some batches in one commit; take those out that the log has, and tell whether it has them all."""
+        appends = [asyncio.ensure_future(self._log.append(pack(batch))) for batch in batches]
+        refused: list[Block] = []
+        reason = ""
+        for batch, append in zip(batches, appends, strict=True):
+            try:
+                await append
+            except StorageError as error:
+                reason = str(error)
+                refused.extend(batch.blocks)
+                continue
             del self._events[: len(batch.events)]
             del self._expectations[: len(batch.expectations)]
             size = batch.count()
             self._pending -= size
             self._readings += size
             self._batches += 1
-            if not rest and self._dropped:
-                self._tell_dropped()
+        self._blocks[: sum(len(batch.blocks) for batch in batches)] = refused
+        if reason:
+            self._refuse(reason)
+        return not reason
 
-    def _take(self) -> tuple[list[Block], bool]:
-        size = 0
-        for index, block in enumerate(self._blocks):
-            size += len(block.values)
-            if size > MAX_BATCH_READINGS and index:
-                return self._blocks[:index], True
-        return self._blocks[:], False
+    def _take(self, count: int) -> list[Batch]:
+        """Return the next batches from the first `count` blocks; events and promises go with the first of them."""
+        created = self._clock.now()
+        batches: list[Batch] = []
+        start = size = 0
+        for index in range(count):
+            size += len(self._blocks[index].values)
+            if size > MAX_BATCH_READINGS and index > start:
+                batches.append(self._batch(created, start, index, first=not batches))
+                if len(batches) == BATCHES_A_COMMIT:
+                    return batches
+                start, size = index, len(self._blocks[index].values)
+        batches.append(self._batch(created, start, count, first=not batches))
+        return batches
+
+    def _batch(self, created: int, start: int, end: int, *, first: bool) -> Batch:
+        blocks = self._blocks[start:end]
+        if first:
+            return Batch(created, blocks, tuple(self._events), tuple(self._expectations))
+        return Batch(created, blocks)
 
     def _refuse(self, reason: str) -> None:
         if reason != self._refusal:
