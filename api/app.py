@@ -11,12 +11,11 @@ from fastapi.openapi.utils import get_openapi
 
 from api import problems, schemas
 from api.context import put
-from api.guard import Guard
+from api.guard import MAX_BODY, Guard
 from api.routes import changes, events, health, readings, reads, registry
 from headend.service import Office
 
 VERSION = "1.0.0"
-MAX_BODY = 65_536  # bytes; no route reads that much
 
 SERVER: dict[str, Any] = {
     "loop": "uvloop",

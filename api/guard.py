@@ -1,11 +1,12 @@
 """What holds for every answer and every request: safe headers, and a bound on the query's length. ASGI only."""
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import MEDIA_TYPE, body
 
 MAX_QUERY = 8_192  # bytes
+MAX_BODY = 65_536  # bytes; no route reads that much
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -27,13 +28,21 @@ class Guard:
             await send(message)
 
         if len(scope["query_string"]) > MAX_QUERY:
-            await _too_long(send_guarded)
+            await _refuse(send_guarded, 414, "query-too-long", f"a query has at most {MAX_QUERY} bytes")
+            return
+        if _length(scope) > MAX_BODY:
+            await _refuse(send_guarded, 413, "body-too-large", f"a body has at most {MAX_BODY} bytes")
             return
         await self._app(scope, receive, send_guarded)
 
 
-async def _too_long(send: Send) -> None:
-    content = body(414, "query-too-long", f"a query has at most {MAX_QUERY} bytes")
+def _length(scope: Scope) -> int:
+    text = Headers(scope=scope).get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+async def _refuse(send: Send, status: int, kind: str, detail: str) -> None:
+    content = body(status, kind, detail)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 414, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -140,7 +140,7 @@ async def _on_meter(_request: Request, error: Exception) -> Response:
 
 async def _on_validation(_request: Request, error: Exception) -> Response:
     raw: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
-    found = [{"field": _field(each["loc"]), "message": each["msg"]} for each in raw[:20]]
+    found = [{"field": _field(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in raw[:20]]
     named = ", ".join(each["field"] for each in found)
     return _answer(ProblemError(400, "bad-parameter", f"wrong: {named}", errors=found))
 

@@ -89,7 +89,6 @@ def _day_text(days: int) -> str:
     return timing.to_rfc3339(days * 86_400 * SECOND)[:10]
 
 
-@lru_cache(maxsize=4096)
 def multiplier(installation: Installation, unit: str) -> Decimal | None:
     """Return what brings this unit from the register to primary, or None where nothing is to be done.
 
@@ -97,13 +96,20 @@ def multiplier(installation: Installation, unit: str) -> Decimal | None:
     """
     if installation.registers == "primary":
         return None
+    return _multiplier(unit, installation.ct_ratio, installation.pt_ratio)
+
+
+@lru_cache(maxsize=4096)
+def _multiplier(unit: str, ct_ratio: str, pt_ratio: str) -> Decimal | None:
     base = unit.removeprefix("k").removeprefix("M")
     factor = Decimal(1)
     if base in _CT or base in _BOTH:
-        factor = EXACT.multiply(factor, Decimal(installation.ct_ratio))
+        factor = EXACT.multiply(factor, Decimal(ct_ratio))
     if base in _PT or base in _BOTH:
-        factor = EXACT.multiply(factor, Decimal(installation.pt_ratio))
+        factor = EXACT.multiply(factor, Decimal(pt_ratio))
     factor = factor.normalize(EXACT)
+    if factor == factor.to_integral_value():
+        factor = factor.quantize(Decimal(1), context=EXACT)  # 4E+1 would cost the product a digit
     return None if factor == 1 else factor
 
 
@@ -117,7 +123,7 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
         if reading.value is not None:
             value = to_text(reading.value, column.scale, column.number)
             if installation is not None:
-                factor = _factor(installation, column.unit)
+                factor = multiplier(installation, column.unit)
                 primary = value if factor is None else _times(reading.value, column.scale, column.number, factor)
         end = time_text(reading.measured_at)
         of_interval = channel.kind in OF_AN_INTERVAL and channel.interval
@@ -141,10 +147,6 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
             reading.revision,
             reading.current,
         )
-
-
-def _factor(installation: Installation, unit: str) -> Decimal | None:
-    return None if installation.registers == "primary" else multiplier(installation, unit)
 
 
 def _times(value: float, scale: int, number: str, factor: Decimal) -> str:

@@ -1,13 +1,15 @@
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.app import SERVER, create_app
 from headend.registry import MemoryRegistry
 from headend.service import Office
 from headend.tokens import SCOPES, TokenBook
@@ -144,5 +146,15 @@ def all_scopes(site: Site) -> dict[str, str]:
 
 
 @pytest.fixture
-def in_a_thread() -> type[threading.Thread]:
-    return threading.Thread
+def server(site: Site) -> Iterator[str]:
+    """Serve the site by a real uvicorn on loopback; the address."""
+    settings = uvicorn.Config(create_app(site.office), host="127.0.0.1", port=0, log_level="warning", **SERVER)
+    running = uvicorn.Server(settings)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    host, port = running.servers[0].sockets[0].getsockname()
+    yield f"http://{host}:{port}"
+    running.should_exit = True
+    thread.join(10)
