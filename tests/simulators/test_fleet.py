@@ -138,14 +138,14 @@ def test_the_example_site_has_what_the_demo_promises():
     assert len({meter.profile for endpoint in fleet.tcp for meter in endpoint.meter}) >= 6
     assert [(line.baud, line.format, len(line.meter)) for line in fleet.rtu] == [(9600, "8E1", 4)]
     assert len(fleet.mqtt) == 4
-    assert len(Simulation(fleet).units) == 16
+    assert len(Simulation(fleet).units) == 17
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
         ("unit = 2", "unit = 1", 11, r"tcp\[0\]\.meter\[1\]\.unit: 1 is already used in line 6"),
-        ("unit = 2", "unti = 2", 9, r"unit"),
+        ("unit = 2", "unti = 2", 11, r"unti: unknown key; did you mean .unit.\?"),
         ('"two"', '"one"', 10, r"meter\[1\]\.id: 'one' is already the id of another meter"),
         ('"line"', '"gate"', 16, r"rtu\[0\]\.id: 'gate' is already"),
         ("eastron_sdm630", "eastron_sdm63", 7, r"profile: there is no profile 'eastron_sdm63'; did you mean"),
