@@ -18,6 +18,7 @@ from metering.quality import is_valid
 
 REFRESH_S = 1.0
 PLAIN_S = 5.0
+ROOM_FOR_THE_REST = 37  # lines of a terminal besides the meters' own: headings, buses, tokens, curl lines
 ENERGY = ("1-0:1.8.0*255", "1-0:1.8.1*255", "1-0:15.8.0*255", "1-0:21.8.0*255")
 POWER = ("1-0:16.7.0*255", "1-0:1.7.0*255", "1-0:36.7.0*255")
 
@@ -33,40 +34,50 @@ class DemoView:
         self._began = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Show until `stop`."""
-        for line in self._hints():
-            print(line, flush=True)
+        """Show until `stop`: on a terminal the table with the hints below it, elsewhere the hints and then plain lines.
+
+        A terminal too low for both shows the hints first, and then as much of the table as it has room for.
+        """
+        fits = self._console.is_terminal and self._console.height >= len(self._places.meters) + ROOM_FOR_THE_REST
+        if not fits:
+            print("\n".join(self._hints()), flush=True)
         if not self._console.is_terminal:
             while not await _stopped(stop, PLAIN_S):
                 print(self._line(), flush=True)
             return
         with Live(console=self._console, auto_refresh=False) as live:
             while not await _stopped(stop, REFRESH_S):
-                live.update(self._picture(), refresh=True)
+                live.update(self._picture(with_hints=fits), refresh=True)
 
     def _hints(self) -> list[str]:
-        base = f"http://{self._parts.site.api.listen}"
-        reading = self._tokens["readings:read"]
+        meters = f"{len(self._places.meters)} meters, broker {self._places.broker_name or 'none'}"
         meter = self._parts.site.meter[0]
-        headers = f"-H 'Authorization: Bearer {reading}'"
-        lines = [
-            f"metergate demo: {len(self._places.meters)} meters, broker {self._places.broker_name or 'none'}, API on {base}",
-            f"data in {self._parts.site.gateway.data}",
+        readings = f"/v1/meter-points/{meter.point}/readings?kind=register&obis=1-0:1.8.0*255"
+        return [
+            f"metergate demo: {meters}, API http://{self._parts.site.api.listen}",
+            f"data in {self._parts.site.gateway.data}; Ctrl-C ends it, a second start goes on with the same data",
             "",
-            "tokens, one of each kind:",
+            "a token of each kind:",
             *(f"  {scope:<18} {token}" for scope, token in self._tokens.items()),
             "",
             "to copy and paste:",
-            f"  curl -s {headers} '{base}/v1/meter-points'",
-            f"  curl -s {headers} '{base}/v1/readings/latest?kind=register'",
-            f"  curl -s {headers} '{base}/v1/meter-points/{meter.point}/readings?kind=register&obis=1-0:1.8.0*255'",
-            f"  curl -s {headers} -X POST '{base}/v1/devices/{meter.id}/reads'",
-            f"  curl -s {headers} '{base}/v1/changes'",
+            self._curl("/v1/meter-points"),
+            self._curl("/v1/readings/latest?kind=register"),
+            self._curl(readings),
+            self._curl(readings, "-H 'Accept: text/csv'"),
+            self._curl(f"/v1/devices/{meter.id}/reads", "-X POST"),
+            self._curl("/v1/changes"),
             "",
         ]
-        if self._console.is_terminal:
-            lines.append("Ctrl-C ends it; a second start goes on with the same data")
-        return lines
+
+    def _curl(self, path: str, option: str = "") -> str:
+        """Return a line for the shell; on a terminal that would break it, it is broken so that the shell can join it."""
+        head = f"  curl -s -H 'Authorization: Bearer {self._tokens['readings:read']}'"
+        parts = [head, *([option] if option else []), f"'http://{self._parts.site.api.listen}{path}'"]
+        line = " ".join(parts)
+        if self._console.is_terminal and len(line) > self._console.width:
+            return " \\\n      ".join(parts)
+        return line
 
     def _line(self) -> str:
         gateway = self._parts.gateway.status()
@@ -79,8 +90,9 @@ class DemoView:
             f"store behind by {self._parts.projection.status().lag}"
         )
 
-    def _picture(self) -> Group:
-        return Group(self._meters(), self._buses(), Text(self._line()), Text("\n".join(self._hints()[5:])))
+    def _picture(self, *, with_hints: bool) -> Group:
+        hints = [Text("\n".join(["", *self._hints()]))] if with_hints else []
+        return Group(self._meters(), self._buses(), Text(self._line()), *hints)
 
     def _meters(self) -> Table:
         table = Table("meter", "model", "at", "energy", "power", "measured", box=None, header_style="bold")
