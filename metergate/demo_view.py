@@ -71,7 +71,7 @@ class DemoView:
         ]
 
     def _curl(self, path: str, option: str = "") -> str:
-        """Return a line for the shell; on a terminal that would break it, it is broken so that the shell can join it."""
+        """Return a line for the shell, broken where a narrow terminal would break it: so that the shell can join it."""
         head = f"  curl -s -H 'Authorization: Bearer {self._tokens['readings:read']}'"
         parts = [head, *([option] if option else []), f"'http://{self._parts.site.api.listen}{path}'"]
         line = " ".join(parts)
