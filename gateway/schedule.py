@@ -11,6 +11,7 @@ from metering.model import SECOND
 from metering.timing import slot_at_or_before
 
 LONGEST_SLEEP_S = 1.0  # the wall clock may step: it is looked at again at least this often
+TIMER_S = 0.001  # event loops round to milliseconds: a sleep that ends before its time is slept again and again
 OFFSET_SHARE = 0.1  # an offset never takes more than this share of the interval
 
 
@@ -58,9 +59,7 @@ class Schedule:
     async def run(self, stop: asyncio.Event) -> None:
         """Start reads until `stop`."""
         while not stop.is_set():
-            wait_s = min(self.start_due(), LONGEST_SLEEP_S)
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
+            await asyncio.sleep(min(max(self.start_due(), 0.0) + TIMER_S, LONGEST_SLEEP_S))
 
     def start_due(self) -> float:
         """Start all that is due; return the seconds until the next one."""
