@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api import problems, schemas
 from api.context import put
-from api.guard import MAX_BODY, Guard
+from api.guard import Guard
 from api.routes import changes, events, health, readings, reads, registry
 from headend.service import Office
 
@@ -53,7 +53,6 @@ def bare_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY,
     )
     problems.install(app)
     for routes in (health, registry, readings, events, changes, reads):

@@ -88,7 +88,7 @@ def unpack_cursor(cursor: str, about: object, shape: tuple[type, ...]) -> tuple[
         raise BadRequestError("cursor", "is not a cursor of this API") from error
     if found != _digest(about) or tuple(map(type, position)) != shape:
         raise BadRequestError("cursor", "belongs to another question; repeat the one that it came with")
-    return tuple(each for each in position if not isinstance(each, bytes))
+    return tuple(position)
 
 
 class ReadingsDesk:
@@ -101,7 +101,7 @@ class ReadingsDesk:
         self._store = store
         self._moduli = moduli
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[int, Completeness]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[int, Completeness]] = OrderedDict()
         self._lock = threading.Lock()
 
     def page(self, question: Question, regions: Sequence[str], limit: int, cursor: str = "") -> tuple[list[Row], str]:
@@ -151,6 +151,8 @@ class ReadingsDesk:
             if span.start < since:
                 continue
             here = after if span.start == since else ""
+            if len(rows) >= limit:  # the page is full just where the last device left
+                return rows, pack_cursor(question, question.start, question.end, span.start, "")
             while True:
                 query = ReadingsQuery(
                     span.device,
@@ -206,10 +208,10 @@ class ReadingsDesk:
         return device.serial if device is not None else ""
 
 
-def _decoded(cursor: str) -> list[str | int | bytes]:
+def _decoded(cursor: str) -> list[str | int]:
     raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    return msgspec.msgpack.decode(raw, type=list[str | int | bytes])
+    return msgspec.msgpack.decode(raw, type=list[str | int])
 
 
-def _digest(about: object) -> bytes:
-    return hashlib.blake2b(msgspec.msgpack.encode(about), digest_size=8).digest()
+def _digest(about: object) -> str:
+    return hashlib.blake2b(msgspec.msgpack.encode(about), digest_size=8).hexdigest()

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -87,24 +88,41 @@ def test_a_cursor_at_the_end_waits_for_what_comes(log: Log) -> None:
     assert len(changes(feed, feed.start(after))) == 3
 
 
-def test_what_was_evicted_unread_is_a_gap_and_what_was_let_go_is_too_old(tmp_path: Path) -> None:
-    limits = LogLimits(max_bytes=40_000, segment_bytes=8_000)
-    log = Log.open(tmp_path / "log", limits, count=lambda _: Skipped(0, 0, "evicted", {"m": 1}))
-    reader = log.cursor("store", "first")
-    first = log.first_seq
-    log.append_now([batch(at, at) for at in range(100)])
-    reader.move(log.next_seq)
-    for at in range(3_000):
-        log.append_now([batch(at, at)]) if at % 50 == 0 else None
-        log.append_now([pack(Batch(at, events=[Event("m", at, "1", "x", 0, {"pad": "%030x" % (at * 7919)})]))])
+def fill(log: Log) -> None:
+    for at in range(600):
+        log.append_now([pack(Batch(at, events=[Event("m", at, "1", "x", 0, {"pad": token_hex(200)})]))])
     log.trim()
-    assert log.first_seq > first
-    feed = Feed(log, unpack)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Log]:
+    opened = Log.open(tmp_path / "small", LogLimits(max_bytes=70_000, segment_bytes=8_000))
+    yield opened
+    opened.close()
+
+
+def test_what_was_evicted_unread_is_a_gap(small: Log) -> None:
+    small.cursor("store", "first")
+    start = small.first_seq
+    fill(small)
+    assert small.first_seq > start
+    feed = Feed(small, unpack)
+    for position in (feed.start(""), feed.start(cursor_text(small.epoch, Position(start, 0)))):
+        found = changes(feed, position)
+        assert isinstance(found[0].item, Skipped)
+        assert found[0].item.reason == "evicted"
+        assert isinstance(found[-1].item, Event)
+
+
+def test_what_was_read_and_let_go_is_too_old(small: Log) -> None:
+    reader = small.cursor("store", "first")
+    start = small.first_seq
+    for _ in range(20):
+        small.append_now([pack(Batch(0, events=[Event("m", 0, "1", "x", 0, {"pad": token_hex(4000)})]))])
+        reader.move(small.next_seq)
+    small.trim()
+    assert small.first_seq > start
+    feed = Feed(small, unpack)
     with pytest.raises(TooOldError, match="older"):
-        feed.start(cursor_text(log.epoch, Position(first, 0)))
-    tomb = log.tombstones()[0]
-    items = feed.changes(feed.start(cursor_text(log.epoch, Position(tomb.from_seq, 0))))
-    gap = next(items)
-    assert isinstance(gap, Change)
-    assert isinstance(gap.item, Skipped)
-    log.close()
+        feed.start(cursor_text(small.epoch, Position(start, 0)))
+    assert feed.start("").seq == small.first_seq

@@ -1,0 +1,125 @@
+"""`month-read`: one meter's month, 2,976 readings, by the API over the embedded store; a real server and one connection."""
+
+import http.client
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.row import Row
+from metering.batch import Batch
+from metering.model import SECOND, Block, Column, Device, Expectation, Installation, Kind, Layout, MeterPoint, Source
+from metering.timing import from_rfc3339
+
+METERS = 40
+REQUESTS = 300
+WARM_UP = 20
+SLOTS = 2_976  # 31 days of quarter hours
+BAR_MS = 15.0
+START = from_rfc3339("2026-10-01T00:00:00Z")
+PATH = "/v1/meter-points/p7/readings?from=2026-10-01T00:00:00Z&to=2026-11-01T00:00:00Z&kind=register&limit=10000"
+LAYOUT = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", -2, "int"),))
+
+_SERVER = """
+import sys
+from bench.month_read import serve
+serve(sys.argv[1])
+"""
+
+
+def fill(folder: Path) -> None:
+    """Write a month of many meters, day by day as it would come."""
+    from storage.embedded import EmbeddedStore
+
+    store = EmbeddedStore(folder / "readings.db")
+    promises = [
+        Expectation(f"m{meter}", LAYOUT.kind, LAYOUT.source, 900, ("1-0:1.8.0*255",), START) for meter in range(METERS)
+    ]
+    store.write([Batch(START, expectations=promises)])
+    for first in range(0, SLOTS, 96):
+        blocks = [
+            Block(LAYOUT, f"m{meter}", slot + 2 * SECOND, slot + 3 * SECOND, (1_000_000 + index * 7 + meter,), slot)
+            for index in range(first, first + 96)
+            for slot in (START + index * 900 * SECOND,)
+            for meter in range(METERS)
+        ]
+        store.write([Batch(START, blocks)])
+    store.close()
+
+
+def serve(folder: str) -> None:
+    """Run the API in a process of its own; its port and a token go to standard output."""
+    import socket
+
+    import uvicorn
+
+    from api.app import SERVER, create_app
+    from headend.registry import MemoryRegistry
+    from headend.service import Office
+    from headend.tokens import TokenBook
+    from storage.embedded import EmbeddedStore
+
+    names = range(METERS)
+    registry = MemoryRegistry(
+        [MeterPoint(f"p{name}", "js/nj") for name in names],
+        [Device(f"m{name}", str(name), "x") for name in names],
+        [Installation(f"p{name}", f"m{name}", str(name), 0, None, {}, {}, "40", "1", "secondary") for name in names],
+    )
+    tokens = TokenBook(Path(folder) / "state.db")
+    listening = socket.create_server(("127.0.0.1", 0))
+    token = tokens.create("bench", ["readings:read"], [""])
+    print(listening.getsockname()[1], token, flush=True)
+    office = Office(registry, EmbeddedStore(Path(folder) / "readings.db"), None, tokens)
+    uvicorn.Server(uvicorn.Config(create_app(office), log_level="warning", **SERVER)).run([listening])
+
+
+def ask(port: int, token: str) -> tuple[list[float], int]:
+    """Return the sorted milliseconds of the requests, each to its last byte, and the size of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    took = []
+    size = 0
+    for index in range(WARM_UP + REQUESTS):
+        began = time.perf_counter()
+        connection.request("GET", PATH, headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if index >= WARM_UP:
+            took.append((time.perf_counter() - began) * 1000)
+        if answer.status != 200 or body.count(b'"obis"') != SLOTS:
+            raise RuntimeError(f"not a month: {answer.status} {body[:200]!r}")
+        size = len(body)
+    connection.close()
+    return sorted(took), size
+
+
+def run() -> list[Row]:
+    """Measure it."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder))
+        with subprocess.Popen([sys.executable, "-c", _SERVER, folder], stdout=subprocess.PIPE, text=True) as server:
+            try:
+                port, token = server.stdout.readline().split() if server.stdout is not None else ("0", "")
+                took, size = ask(int(port), token)
+            finally:
+                server.terminate()
+    half, most = took[len(took) // 2], took[len(took) * 99 // 100]
+    note = f"p50 {half:.1f} ms; {REQUESTS} requests of {SLOTS:,} readings, {size // 1024} KiB each; {METERS} meters"
+    return [
+        Row(
+            "month-read",
+            round(most, 2),
+            "ms p99",
+            "the budget",
+            BAR_MS,
+            most / BAR_MS,
+            "p99 <= 15 ms",
+            most <= BAR_MS,
+            note,
+        )
+    ]
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(row)
