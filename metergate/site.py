@@ -11,7 +11,10 @@ from collector.mqtt_profile import MqttProfile, is_mqtt, load_mqtt_profile
 from collector.profile import Profile, load_profile
 from collector.toml_file import error_at, unique, validate
 from gateway.settings import FilePath, GatewayFile, MeterSettings, Secret, Strict
+from metering.errors import ConfigError
 from metering.model import Device, Installation, MeterPoint
+
+AnyProfile = Profile | MqttProfile
 
 
 def split_address(listen: str) -> tuple[str, int]:
@@ -97,6 +100,7 @@ def load_site(path: Path) -> SiteFile:
     unique(path, ("meter",), "id", [meter.id for meter in site.meter])
     _check_addresses(path, site)
     _check_points(path, site.meter)
+    _check_models(path, site)
     return site
 
 
@@ -147,6 +151,41 @@ def _overlap(one: MeterSettings, two: MeterSettings) -> bool:
     return (one.removed is None or one.removed > two.installed) and (two.removed is None or two.removed > one.installed)
 
 
+def _check_models(path: Path, site: SiteFile) -> None:
+    """Each meter's model is there, is read the way that the meter is reached, and has the values that it names."""
+    profiles: dict[str, AnyProfile] = {}
+    for index, meter in enumerate(site.meter):
+        try:
+            profile = profiles.get(meter.profile) or profiles.setdefault(meter.profile, _load(site, meter.profile))
+        except ConfigError as error:
+            if error.file:  # the profile's own file is wrong
+                raise
+            raise error_at(path, ("meter", index, "profile"), str(error)) from None
+        if isinstance(profile, MqttProfile) is not (meter.topic is not None):
+            way = "publishes by itself: say topic" if meter.bus else "is read over a bus: say bus and unit"
+            raise error_at(path, ("meter", index, "profile"), f"a meter of {meter.profile!r} {way}")
+        try:
+            if isinstance(profile, Profile):
+                profile.select(tuple(meter.only))
+        except ConfigError as error:
+            raise error_at(path, ("meter", index, "only"), str(error)) from None
+
+
+def _load(site: SiteFile, name: str) -> AnyProfile:
+    folder = site.gateway.profiles
+    return load_mqtt_profile(name, folder) if is_mqtt(name) else load_profile(name, folder)
+
+
+def profiles_of(site: SiteFile) -> dict[str, AnyProfile]:
+    """Return the meter models that the file uses, by name.
+
+    Raises:
+        ConfigError: one is unknown or wrong.
+
+    """
+    return {name: _load(site, name) for name in {meter.profile for meter in site.meter}}
+
+
 def points_of(site: SiteFile) -> list[MeterPoint]:
     """Return the meter points, one for each name."""
     return list({m.point: MeterPoint(m.point, m.region, m.zone) for m in site.meter}.values())
@@ -178,14 +217,11 @@ def devices_of(site: SiteFile) -> list[Device]:
         ConfigError: a profile is unknown or wrong.
 
     """
+    profiles = profiles_of(site)
     found = []
     for meter in site.meter:
-        profile: Profile | MqttProfile
-        if is_mqtt(meter.profile):
-            profile, memory_days = load_mqtt_profile(meter.profile, site.gateway.profiles), 0
-        else:
-            profile = load_profile(meter.profile, site.gateway.profiles)
-            memory_days = profile.memory_days
+        profile = profiles[meter.profile]
+        memory_days = profile.memory_days if isinstance(profile, Profile) else 0
         found.append(
             Device(meter.id, meter.serial, meter.profile, site.gateway.id, profile.maker, profile.model, memory_days)
         )
