@@ -25,7 +25,7 @@ from gateway.recorder import Recorder, RecorderStatus
 from gateway.schedule import Schedule, ScheduledRead, gateway_offset, spread_offset
 from gateway.settings import GatewayFile
 from metering import events
-from metering.errors import MeterError
+from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Source
 from storage.codec import unpack
 from storage.log import Log, Record
@@ -66,8 +66,8 @@ class Gateway:
         self.clock = Clock(_newest_at(log))
         self.last = LastValues()
         self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
-        self._buses = make_buses(file, self._circuit)
-        self._meters = make_modbus_meters(file, self.clock.now, self._holes)
+        self._buses = make_buses(file, self.clock.now, self._circuit)
+        self._meters = make_modbus_meters(file, self._holes)
         mqtt = make_mqtt_meters(file)
         periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
         self._push = PushSlots(periods)
@@ -107,11 +107,13 @@ class Gateway:
         """Read one meter on demand: all its values, recorded as such, and returned.
 
         Raises:
-            KeyError: this gateway does not read the device over a bus.
+            RefusedError: the device cannot be asked: it publishes by itself, or it was removed.
             MeterError: it could not be read; says whose fault it is.
 
         """
-        meter = self._meters[device]
+        meter = self._meters.get(device)
+        if meter is None:
+            raise RefusedError("it cannot be asked: it publishes by itself, or it was removed", code=0, meter=device)
         blocks = await self._buses[meter.settings.bus or ""].submit(
             Lane.ON_DEMAND,
             meter.id,
@@ -120,10 +122,6 @@ class Gateway:
         )
         self._take(blocks)
         return blocks
-
-    def can_read_now(self, device: str) -> bool:
-        """Tell whether a device can be read on demand: one that publishes by itself cannot."""
-        return device in self._meters
 
     def status(self) -> GatewayStatus:
         """Return how everything fares."""
