@@ -207,8 +207,8 @@ async def _closed_loop(site: _Site) -> _Span:
     """Read through the gateway's own parts without its schedule."""
     clock = Clock()
     recorder = Recorder(site.log, clock, "gateway:bench")
-    buses = make_buses(site.file, lambda *_: None)
-    meters = make_modbus_meters(site.file, clock.now, lambda *_: None)
+    buses = make_buses(site.file, clock.now, lambda *_: None)
+    meters = make_modbus_meters(site.file, lambda *_: None)
     watch = RegisterWatch({})
     stop = asyncio.Event()
 

@@ -1,49 +1,45 @@
-"""Who may speak on a wire, and when: lanes, circuits, retries and the account of the wire's time. Knows no protocol.
+"""A wire and its meters: exchanges, repeats, circuits and the account of the wire's time. Knows no protocol.
 
-A wire has one owner at a time: the job whose turn it is. Jobs run in their callers' tasks, so a caller that is
-cancelled takes nothing of the bus along.
+A wire has one owner at a time: the job whose turn it is (`collector.turns`). Jobs run in their callers' tasks, so a
+caller that is cancelled takes nothing of the bus along.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
-from collector.bus_status import BusStatus, Load, MeterAccount
+from collector.bus_status import BusStatus, Load
 from collector.circuit import Circuit, State, count_failing
-from collector.exchange import Exchange, Transact
-from collector.lanes import DEPTHS, Lane, Lanes
-from collector.links.link import Link, LinkParameters
-from collector.protocols import modbus_times
-from metering.errors import (
-    CircuitOpenError,
-    FrameError,
-    LinkDownError,
-    MeterError,
-    NoAnswerError,
-    RefusedError,
-    TransportError,
-)
+from collector.exchange import Answer, Exchange, Transact
+from collector.forecast import cycle_time
+from collector.lanes import DEPTHS, Lane
+from collector.links.link import CrosstalkError, Link
+from collector.turns import BusyError, Job, LateError, Meter, Turns, left_alone
+from metering import timing
+from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError
+from metering.model import SECOND
 
-__all__ = ["Bus", "BusLimits", "BusStatus", "BusyError", "Exchange", "Lane", "LateError", "Transact", "cycle_time"]
+__all__ = [
+    "Answer",
+    "Bus",
+    "BusLimits",
+    "BusStatus",
+    "BusyError",
+    "Exchange",
+    "Lane",
+    "LateError",
+    "Transact",
+    "cycle_time",
+]
 
 T = TypeVar("T")
 
 RETRIES = 1
+DISTURBANCES = 2  # how often a job repeats what another meter's late answer spoiled; these are no failures of its own
 TARGET_SILENT = 11  # a TCP gateway's exception: the meter behind it did not answer (V1.1b3 section 7)
-
-
-class BusyError(TransportError):
-    """The lane is full: nothing was asked. The meter is not to blame."""
-
-    kind = "busy"
-
-
-class LateError(TransportError):
-    """The job's deadline passed before its turn came: nothing was asked. The meter is not to blame."""
-
-    kind = "late"
 
 
 @dataclass(frozen=True)
@@ -54,56 +50,11 @@ class BusLimits:
     retries: int = RETRIES
 
 
-class _Meter:
-    """What the bus knows of one meter."""
-
-    __slots__ = ("account", "circuit", "holder", "id", "ready_at")
-
-    def __init__(self, name: str, circuit: Circuit) -> None:
-        self.id = name
-        self.circuit = circuit
-        self.account = MeterAccount()
-        self.holder: _Job | None = None
-        self.ready_at = 0.0
-
-
-class _Job:
-    """One caller's work on one meter. It holds a link while it is its turn."""
-
-    __slots__ = ("bus", "deadline", "lane", "link", "meter", "retries", "timer", "turn", "used")
-
-    def __init__(self, bus: "Bus", lane: Lane, meter: _Meter, deadline: float | None, retries: int) -> None:
-        self.bus = bus
-        self.lane = lane
-        self.meter = meter
-        self.deadline = deadline
-        self.retries = retries
-        self.link: Link | None = None
-        self.turn: asyncio.Future[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.used = False
-
-    async def transact(self, exchange: Exchange) -> bytes:
-        """Carry one exchange over the wire: see `Transact`. Between two of them, more urgent jobs have their turn."""
-        bus = self.bus
-        if self.used and bus.lanes.more_urgent(self.lane):
-            await bus.give_way(self)
-        self.used = True
-        while True:
-            if self.meter.circuit.state is State.OPEN:  # it opened under this job
-                raise _left_alone(self.meter, time.monotonic())
-            try:
-                return await bus.exchange(self, exchange)
-            except (NoAnswerError, FrameError, LinkDownError) as error:
-                if not bus.may_repeat(self, error):
-                    raise
-            await bus.repeat_later(self)
-
-
 class Bus:
     """One serial line or endpoint. `more` are further connections to the same endpoint, where somebody asked for them.
 
-    `on_circuit(meter, opened, reason)` is told when a meter's circuit opens and when it closes again.
+    `on_circuit(meter, opened, reason)` is told when a meter's circuit opens and when it closes again. `clock` gives the
+    UTC microseconds that answers are stamped with.
     """
 
     def __init__(
@@ -112,18 +63,17 @@ class Bus:
         limits: BusLimits | None = None,
         *,
         more: Sequence[Link] = (),
+        clock: Callable[[], int] = timing.now,
         on_circuit: Callable[[str, bool, str], None] | None = None,
     ) -> None:
         self.link = link
         self.limits = limits or BusLimits()
-        self.lanes: Lanes[_Job] = Lanes(self.limits.depths)
         self._links = (link, *more)
-        self._idle: list[Link] = list(self._links)
-        self._meters: dict[str, _Meter] = {}
-        self._parked: set[_Job] = set()
+        self._turns = Turns(link.name, self._links, self.limits.depths)
+        self._meters: dict[str, Meter] = {}
         self._load = Load(time.monotonic())
+        self._clock = clock
         self._on_circuit = on_circuit
-        self._closed = False
 
     # --- for the application ------------------------------------------------------------------------------------------
 
@@ -136,11 +86,7 @@ class Bus:
 
     async def close(self) -> None:
         """Disconnect; jobs that wait end with `LinkDownError`, and so does every later one."""
-        self._closed = True
-        gone = LinkDownError(f"{self.link.name}: the bus is closed")
-        for job in [*self._parked, *(job for lane in Lane for job in self.lanes.waiting(lane))]:
-            self._remove(job)
-            _refuse(job, gone)
+        self._turns.close()
         await self._disconnect()
 
     async def _disconnect(self) -> None:
@@ -163,14 +109,15 @@ class Bus:
             MeterError: whatever `work` let through.
 
         """
-        job = _Job(self, lane, self._meters.get(meter) or self._meet(meter), deadline, self.limits.retries)
+        turns = self._turns
+        job = Job(lane, self._meters.get(meter) or self._meet(meter), deadline, self.limits.retries, DISTURBANCES)
         try:
-            if not self._begin_at_once(job):
-                await self._queue(job)
-            return await work(job.transact)
+            if not turns.begin_at_once(job):
+                await turns.queue(job)
+            return await work(partial(self._transact, job))
         finally:
-            self._leave(job)
-            if self._closed:  # it may have connected once more meanwhile
+            turns.leave(job)
+            if turns.closed:  # it may have connected once more meanwhile
                 await self._disconnect()
 
     def status(self) -> BusStatus:
@@ -181,136 +128,41 @@ class Bus:
             links=tuple(link.status() for link in self._links),
             load=self._load.fraction(now),
             busy_s=self._load.total_s,
-            waiting={lane: self.lanes.depth(lane) for lane in Lane},
+            waiting={lane: self._turns.lanes.depth(lane) for lane in Lane},
             meters={meter.id: meter.account.status(meter.circuit) for meter in self._meters.values()},
         )
 
-    # --- turns --------------------------------------------------------------------------------------------------------
-
-    def _meet(self, name: str) -> _Meter:
+    def _meet(self, name: str) -> Meter:
         meters = self._meters
         circuit = Circuit(lambda now: count_failing((meter.circuit for meter in meters.values()), now))
-        meters[name] = meter = _Meter(name, circuit)
+        meters[name] = meter = Meter(name, circuit)
         return meter
-
-    def _begin_at_once(self, job: _Job) -> bool:
-        """Take an idle link for a job that nothing stands in the way of."""
-        meter = job.meter
-        if (
-            not self._idle
-            or meter.circuit.state is not State.CLOSED
-            or meter.holder is not None
-            or meter.ready_at
-            or self._closed
-            or self.lanes
-            or (job.deadline is not None and job.deadline < time.monotonic())
-        ):
-            return False
-        job.link = self._idle.pop()
-        meter.holder = job
-        return True
-
-    async def _queue(self, job: _Job) -> None:
-        meter = job.meter
-        now = time.monotonic()
-        if self._closed:
-            raise LinkDownError(f"{self.link.name}: the bus is closed", meter=meter.id)
-        if job.lane is not Lane.COMMAND and meter.circuit.refuses(now):
-            raise _left_alone(meter, now)
-        if not self.lanes.push(job.lane, job):
-            self._drop_late(job.lane, now)
-            if not self.lanes.push(job.lane, job):
-                raise BusyError(f"{self.lanes.depth(job.lane)} jobs wait on {self.link.name} already", meter=meter.id)
-        await self._turn(job)
-
-    async def _turn(self, job: _Job) -> None:
-        job.turn = asyncio.get_running_loop().create_future()
-        self._grant()
-        try:
-            await job.turn
-        finally:
-            job.turn = None
-
-    def _grant(self) -> None:
-        """Give idle links to those whose turn it is."""
-        while self._idle and (job := self.lanes.pop()) is not None:
-            if job.turn is None or job.turn.done():  # cancelled in this very moment
-                continue
-            now = time.monotonic()
-            meter = job.meter
-            if job.deadline is not None and now > job.deadline and not job.used:
-                meter.account.late += 1
-                _refuse(job, LateError(f"no turn on {self.link.name} before the deadline", meter=meter.id))
-            elif meter.holder is not None:
-                self._park(job, None)
-            elif meter.ready_at > now:
-                self._park(job, meter.ready_at - now)
-            elif not meter.circuit.admit(now, force=job.lane is Lane.COMMAND):
-                _refuse(job, _left_alone(meter, now))
-            else:
-                meter.ready_at = 0.0
-                job.link = self._idle.pop()
-                meter.holder = job
-                job.turn.set_result(None)
-
-    def _park(self, job: _Job, seconds: float | None) -> None:
-        """Set a job aside: until its meter may be asked again, or (None) until its meter's other job is over."""
-        self._parked.add(job)
-        if seconds is not None:
-            job.timer = asyncio.get_running_loop().call_later(seconds, self._unpark, job)
-
-    def _unpark(self, job: _Job) -> None:
-        self._parked.discard(job)
-        job.timer = None
-        self.lanes.push_front(job.lane, job)
-        self._grant()
-
-    def _release(self, job: _Job) -> None:
-        """Take the link back from a job."""
-        link, job.link = job.link, None
-        if link is None:
-            return
-        job.meter.holder = None
-        job.meter.circuit.withdraw()
-        self._idle.append(link)
-        if self._parked:
-            for other in [parked for parked in self._parked if parked.meter is job.meter and parked.timer is None]:
-                self._parked.discard(other)
-                self.lanes.push_front(other.lane, other)
-
-    def _leave(self, job: _Job) -> None:
-        if job.link is not None:
-            self._release(job)
-        else:
-            self._remove(job)
-        if self.lanes:
-            self._grant()
-
-    def _remove(self, job: _Job) -> None:
-        self._parked.discard(job)
-        if job.timer is not None:
-            job.timer.cancel()
-            job.timer = None
-        self.lanes.remove(job.lane, job)
-
-    def _drop_late(self, lane: Lane, now: float) -> None:
-        for job in self.lanes.waiting(lane):
-            if job.deadline is not None and now > job.deadline and not job.used:
-                self.lanes.remove(lane, job)
-                job.meter.account.late += 1
-                _refuse(job, LateError(f"no turn on {self.link.name} before the deadline", meter=job.meter.id))
 
     # --- for jobs that have their turn --------------------------------------------------------------------------------
 
-    async def give_way(self, job: _Job) -> None:
-        """Let more urgent jobs go first and come back at the head of its lane."""
-        self._release(job)
-        self.lanes.push_front(job.lane, job)
-        await self._turn(job)
+    async def _transact(self, job: Job, exchange: Exchange) -> Answer:
+        """Carry one exchange over the wire: see `Transact`. Between two of them, more urgent jobs have their turn."""
+        if job.used and self._turns.lanes.more_urgent(job.lane):
+            await self._turns.give_way(job)
+        job.used = True
+        while True:
+            if job.meter.circuit.state is State.OPEN:  # it opened under this job
+                raise left_alone(job.meter, time.monotonic())
+            try:
+                return await self._exchange(job, exchange)
+            except CrosstalkError:
+                if not job.disturbances or self._turns.closed:
+                    raise
+                job.disturbances -= 1
+                continue
+            except (NoAnswerError, FrameError, LinkDownError) as error:
+                if not self._may_repeat(job, error):
+                    raise
+            await self._turns.repeat_later(job)
 
-    def may_repeat(self, job: _Job, error: MeterError) -> bool:
+    def _may_repeat(self, job: Job, error: MeterError) -> bool:
         """Tell whether a failed exchange is tried again: within the plan, and not on a meter that is left alone."""
-        if not job.retries or self._closed or job.meter.circuit.state is not State.CLOSED:
+        if not job.retries or self._turns.closed or job.meter.circuit.state is not State.CLOSED:
             return False
         if isinstance(error, LinkDownError) and not (job.link is not None and job.link.reachable()):
             return False
@@ -318,86 +170,63 @@ class Bus:
         job.meter.account.retries += 1
         return True
 
-    async def repeat_later(self, job: _Job) -> None:
-        """Wait behind everybody else of the lane, so that a failing meter's second attempt delays nobody."""
-        self._release(job)
-        self.lanes.push_back(job.lane, job)
-        await self._turn(job)
-
-    async def exchange(self, job: _Job, exchange: Exchange) -> bytes:
-        """Speak once, and put the time and the outcome to the meter's account."""
+    async def _exchange(self, job: Job, exchange: Exchange) -> Answer:
+        """Speak once, and put the time and the outcome to the account of the meter that it is due to."""
         link, meter = job.link, job.meter
         if link is None:
             raise RuntimeError("a job speaks only while it is its turn, and one exchange at a time")
+        meter.unit = exchange.unit
         account = meter.account
         started = time.monotonic()
         try:
             reply = await link.exchange(exchange, link.timeout(exchange))
         except MeterError as error:
-            cost = self._load.add(started, time.monotonic())
             error.meter = meter.id
-            account.last_error = str(error)
-            if isinstance(error, LinkDownError):
-                raise
-            account.busy_s += cost
-            if isinstance(error, RefusedError) and error.code != TARGET_SILENT:
-                account.refused += 1
-                self._answered(meter)
-                raise
-            raise self._failed(meter, link, exchange, error, cost) from None
+            raise self._failed(meter, link, exchange, error, self._load.add(started, time.monotonic())) from None
         except asyncio.CancelledError:
             account.busy_s += self._load.add(started, time.monotonic())
             raise
-        account.busy_s += self._load.add(started, time.monotonic())
+        ended = time.monotonic()
+        answered_at = self._clock()
+        account.busy_s += self._load.add(started, ended)
         account.ok += 1
         circuit = meter.circuit
         if circuit.failures or circuit.state is not State.CLOSED:
             self._answered(meter)
-        return reply
+        return Answer(reply, answered_at - round((ended - link.sent_at) * SECOND), answered_at)
 
-    def _answered(self, meter: _Meter) -> None:
+    def _answered(self, meter: Meter) -> None:
         if meter.circuit.succeed() and self._on_circuit is not None:
             self._on_circuit(meter.id, False, "it answers again")  # noqa: FBT003 - (meter, opened, reason)
 
-    def _failed(self, meter: _Meter, link: Link, exchange: Exchange, error: MeterError, cost: float) -> MeterError:
-        """Charge a failure to its meter and return the error to raise."""
-        now = time.monotonic()
-        if isinstance(error, FrameError):
-            meter.account.frame_errors += 1
-        else:
-            meter.account.no_answer += 1
-            if isinstance(error, RefusedError):
-                error = NoAnswerError(f"behind its gateway, unit {exchange.unit} did not answer", meter=meter.id)
+    def _failed(self, meter: Meter, link: Link, exchange: Exchange, error: MeterError, cost: float) -> MeterError:
+        """Charge a failure to whom it is due and return the error to raise."""
+        meter.account.last_error = str(error)
+        if isinstance(error, LinkDownError):
+            return error
+        if isinstance(error, RefusedError) and error.code != TARGET_SILENT:
+            meter.account.busy_s += cost
+            meter.account.refused += 1
+            self._answered(meter)
+            return error
+        if isinstance(error, CrosstalkError):
+            speaker = next((other for other in self._meters.values() if other.unit == error.unit), meter)
+            self._charge(speaker, error, cost)
+            return error
+        if isinstance(error, RefusedError):
+            error = NoAnswerError(f"behind its gateway, unit {exchange.unit} did not answer", meter=meter.id)
         meter.ready_at = link.ready_at(exchange.unit)
-        if meter.circuit.fail(now, cost) and self._on_circuit is not None:
-            self._on_circuit(meter.id, True, str(error))  # noqa: FBT003 - (meter, opened, reason)
+        self._charge(meter, error, cost)
         return error
 
-
-def _refuse(job: _Job, error: MeterError) -> None:
-    if job.turn is not None and not job.turn.done():
-        job.turn.set_exception(error)
-
-
-def _left_alone(meter: _Meter, now: float) -> CircuitOpenError:
-    left = max(0.0, meter.circuit.probe_at - now)
-    return CircuitOpenError(
-        f"left alone after {meter.circuit.failures} failures, next probe in {left:.0f} s", meter=meter.id
-    )
-
-
-def cycle_time(parameters: LinkParameters, exchanges: Sequence[Exchange]) -> float:
-    """Return the seconds that one round of these exchanges takes on such a link when every meter behaves.
-
-    On a serial line: the characters of requests and replies, silent intervals and each meter's own turnaround.
-    """
-    if not parameters.baud:
-        return sum(parameters.latency_s + exchange.turnaround_s for exchange in exchanges)
-    bits = modbus_times.parse_format(parameters.line_format).bits
-    return sum(
-        parameters.latency_s
-        + modbus_times.exchange_time(
-            len(exchange.pdu), exchange.reply_length, parameters.baud, bits, exchange.turnaround_s
-        )
-        for exchange in exchanges
-    )
+    def _charge(self, meter: Meter, error: MeterError, cost: float) -> None:
+        """Put a failure and the wire's time that it took to a meter's account."""
+        account = meter.account
+        account.busy_s += cost
+        account.last_error = str(error)
+        if isinstance(error, FrameError):
+            account.frame_errors += 1
+        else:
+            account.no_answer += 1
+        if meter.circuit.fail(time.monotonic(), cost) and self._on_circuit is not None:
+            self._on_circuit(meter.id, True, str(error))  # noqa: FBT003 - (meter, opened, reason)

@@ -17,5 +17,13 @@ class Exchange(NamedTuple):
     turnaround_s: float
 
 
-# Carries one exchange over the wire and gives back the reply's PDU (an exception reply raises `RefusedError`).
-Transact = Callable[[Exchange], Awaitable[bytes]]
+class Answer(NamedTuple):
+    """A reply's PDU, and when its request went out and the reply was there: UTC microseconds, no waiting included."""
+
+    pdu: bytes
+    asked_at: int
+    answered_at: int
+
+
+# Carries one exchange over the wire and gives back the answer (an exception reply raises `RefusedError`).
+Transact = Callable[[Exchange], Awaitable[Answer]]

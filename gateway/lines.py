@@ -50,24 +50,24 @@ def make_link(settings: BusSettings) -> Link:
     return RtuLink(settings.port, settings.baud, settings.format, settings.open_as)
 
 
-def make_buses(file: GatewayFile, on_circuit: Callable[[str, bool, str], None]) -> dict[str, Bus]:
+def make_buses(
+    file: GatewayFile, clock: Callable[[], int], on_circuit: Callable[[str, bool, str], None]
+) -> dict[str, Bus]:
     """Return a bus for each that is configured, by id."""
-    return {settings.id: Bus(make_link(settings), on_circuit=on_circuit) for settings in file.bus}
+    return {settings.id: Bus(make_link(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
 
 
-def make_modbus_meters(file: GatewayFile, clock: Callable[[], int], on_holes: OnHoles) -> dict[str, ModbusMeter]:
+def make_modbus_meters(file: GatewayFile, on_holes: OnHoles) -> dict[str, ModbusMeter]:
     """Return the meters that are read over a bus and not removed, by id."""
     buses = {settings.id: settings for settings in file.bus}
     return {
-        meter.id: make_modbus_meter(file, meter, buses[meter.bus], clock, on_holes)
+        meter.id: make_modbus_meter(file, meter, buses[meter.bus], on_holes)
         for meter in file.meter
         if meter.bus is not None and meter.removed is None
     }
 
 
-def make_modbus_meter(
-    file: GatewayFile, meter: MeterSettings, bus: BusSettings, clock: Callable[[], int], on_holes: OnHoles
-) -> ModbusMeter:
+def make_modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> ModbusMeter:
     """Return one meter with its readers.
 
     Raises:
@@ -83,9 +83,9 @@ def make_modbus_meter(
         names = [point.name for point in points if point.what in kinds]
         if not names or period is None:
             return None
-        return ModbusReader(profile, meter.id, names, max_gap=gap, interval=int(period), clock=clock, on_holes=on_holes)
+        return ModbusReader(profile, meter.id, names, max_gap=gap, interval=int(period), on_holes=on_holes)
 
-    everything = ModbusReader(profile, meter.id, [point.name for point in points], max_gap=gap, clock=clock)
+    everything = ModbusReader(profile, meter.id, [point.name for point in points], max_gap=gap)
     return ModbusMeter(
         meter,
         profile,

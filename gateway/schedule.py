@@ -59,7 +59,8 @@ class Schedule:
     async def run(self, stop: asyncio.Event) -> None:
         """Start reads until `stop`."""
         while not stop.is_set():
-            await asyncio.sleep(min(max(self.start_due(), 0.0) + TIMER_S, LONGEST_SLEEP_S))
+            wait_s = max(self.start_due(), 0.0) + TIMER_S
+            await asyncio.sleep(min(wait_s, LONGEST_SLEEP_S))
 
     def start_due(self) -> float:
         """Start all that is due; return the seconds until the next one."""

@@ -16,7 +16,6 @@ from collector.protocols.modbus_decoder import Decoder
 from collector.protocols.modbus_values import decode_text
 from metering.errors import FrameError, MeterError, RefusedError
 from metering.model import Block, Column, Kind, Layout, Source
-from metering.timing import now
 
 # How many exceptions 2 one read puts up with: while looking for what this meter does have, and when nothing answers.
 MAX_REFUSALS = 32
@@ -95,12 +94,12 @@ class ModbusReader:
     """One meter's reader (capability `Reader`): the values of a profile's points, in as few requests as can be.
 
     `points` are names of the profile's points (none: all), `max_gap` how many registers may be read over
-    (`plan.rtu_max_gap` for a serial line), `interval` the seconds between its scheduled reads (0: none). `clock` gives
-    UTC microseconds. What the meter refuses with exception 2 is learned: the request is parted until all that can be
+    (`plan.rtu_max_gap` for a serial line), `interval` the seconds between its scheduled reads (0: none). What the meter
+    refuses with exception 2 is learned: the request is parted until all that can be
     read is read, and `on_holes` is told what was found.
     """
 
-    __slots__ = ("_clock", "_interval", "_max_gap", "_names", "_on_holes", "_steps", "device", "holes", "profile")
+    __slots__ = ("_interval", "_max_gap", "_names", "_on_holes", "_steps", "device", "holes", "profile")
 
     def __init__(
         self,
@@ -110,7 +109,6 @@ class ModbusReader:
         *,
         max_gap: int = TCP_MAX_GAP,
         interval: int = 0,
-        clock: Callable[[], int] = now,
         on_holes: Callable[[str, Holes], None] | None = None,
     ) -> None:
         self.profile = profile
@@ -119,7 +117,6 @@ class ModbusReader:
         self._names = tuple(points)
         self._max_gap = max_gap
         self._interval = interval
-        self._clock = clock
         self._on_holes = on_holes
         self._steps = _program(profile, self._names, max_gap, self.holes)
 
@@ -191,8 +188,8 @@ class ModbusReader:
             return None
         pdu = read_request(self.profile.function_of(place), place.address, place.registers)
         try:
-            reply = await transact(Exchange(unit, pdu, reply_length(pdu), self.profile.turnaround))
-            return identity_text(self.profile, place, check_reply(pdu, reply))
+            answer = await transact(Exchange(unit, pdu, reply_length(pdu), self.profile.turnaround))
+            return identity_text(self.profile, place, check_reply(pdu, answer.pdu))
         except MeterError as error:
             error.meter = error.meter or self.device
             raise
@@ -201,11 +198,11 @@ class ModbusReader:
         self, step: _Step, transact: Transact, unit: int, slot: int | None, source: Source, blocks: list[Block]
     ) -> None:
         """Do one exchange and append its blocks."""
-        asked = self._clock()
-        reply = await transact(Exchange(unit, step.pdu, step.reply_length, self.profile.turnaround))
-        answered = self._clock()
+        reply, asked_at, answered_at = await transact(
+            Exchange(unit, step.pdu, step.reply_length, self.profile.turnaround)
+        )
         values, quality = step.decoder.decode(check_reply(step.pdu, reply))
-        measured_at = (asked + answered) // 2
+        measured_at = (asked_at + answered_at) // 2
         channel = source, self._interval
         for group in step.groups:
             layout = group.layouts.get(channel) or group.layouts.setdefault(
@@ -215,7 +212,9 @@ class ModbusReader:
                 shown, flags = values, quality
             else:
                 shown, flags = group.pick(values), group.pick(quality) if quality else ()
-            blocks.append(Block(layout, self.device, measured_at, answered, shown, slot, flags if any(flags) else ()))
+            blocks.append(
+                Block(layout, self.device, measured_at, answered_at, shown, slot, flags if any(flags) else ())
+            )
 
     def _learn(self, found: Holes) -> None:
         self.holes |= found

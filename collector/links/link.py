@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from collector.exchange import Exchange
+from metering.errors import FrameError
 
 # A meter is given a multiple of its usual turnaround, and no less than this above it (a busy meter answers late).
 TURNAROUND_FACTOR = 3.0
@@ -17,6 +18,14 @@ BACKOFF_DOUBLINGS = 10
 # So many time-outs in a row, of so many units that had answered before (or of all of them): the connection is dead.
 DEAD_TIMEOUTS = 3
 DEAD_UNITS = 3
+
+
+class CrosstalkError(FrameError):
+    """A unit that had not answered in time spoke into another's exchange. The one that was asked is not to blame."""
+
+    def __init__(self, message: str, *, unit: int) -> None:
+        super().__init__(message)
+        self.unit = unit
 
 
 class LinkParameters(NamedTuple):
@@ -37,10 +46,14 @@ class LinkStatus(NamedTuple):
 
 
 class Link(Protocol):
-    """One wire. One exchange at a time; all errors are those of `metering.errors`."""
+    """One wire. One exchange at a time; all errors are those of `metering.errors`.
+
+    `sent_at` is when (`time.monotonic`) the last request went out.
+    """
 
     name: str
     parameters: LinkParameters
+    sent_at: float
 
     async def exchange(self, exchange: Exchange, timeout_s: float) -> bytes:
         """Send a request and return the PDU of its reply: unit, function, byte count and envelope checked.
@@ -48,6 +61,7 @@ class Link(Protocol):
         Raises:
             NoAnswerError: nothing came in time.
             FrameError: what came is not the answer.
+            CrosstalkError: another unit's late answer came.
             RefusedError: the meter answered with an exception.
             LinkDownError: the wire cannot be reached; no meter is to blame.
 

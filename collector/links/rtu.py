@@ -1,7 +1,7 @@
 """Modbus RTU on a serial port or through a serial device server: silent intervals kept, answers found among noise.
 
-Frames on a line carry no transaction, so a late answer must never meet the next request: after a failure the line is
-drained, and a unit that was late is left alone until its answer can no longer come.
+Frames on a line carry no transaction, so a late answer must never meet the next request: a unit that did not answer in
+time is heard out, and who speaks all the same into another's exchange is told from who was asked.
 """
 
 import asyncio
@@ -11,17 +11,21 @@ from collections.abc import Callable
 from pymodbus.framer import FramerType
 
 from collector.exchange import Exchange
-from collector.links.link import Backoff, LinkParameters, LinkStatus, Pulse, turnaround_limit
+from collector.links.link import Backoff, CrosstalkError, LinkParameters, LinkStatus, Pulse, turnaround_limit
 from collector.links.wire import Wire, serial_wire, tcp_wire
 from collector.protocols import modbus_times
 from collector.protocols.modbus import EXCEPTION_BIT, MAX_PDU, READ_INPUT_REGISTERS, check_reply
 from collector.protocols.modbus_adu import RTU_OVERHEAD, open_rtu, parse_rtu_reply, rtu_frame
-from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError
+from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError
 
 SERIAL_MARGIN_S = 0.05  # USB adapters hand bytes over in steps of 16 ms, and the scheduler is late now and then
 NETWORK_MARGIN_S = 0.4  # between us and a serial device server
 NETWORK_LATENCY_S = 0.002  # for predictions
-LATE_S = 1.0  # how long a unit that did not answer in time is left alone
+# How long after its time a unit is heard out: its model's turnaround limit once more, within these bounds.
+LATE_S = 0.7
+LATE_LIMIT_S = 2.0
+OWED_S = 5.0  # for so long an answer that was not heard out may still come and be known for what it is
+APART_S = 1.0  # how long a unit that babbles, or whose exchange was cancelled, is left alone
 DRAIN_LIMIT_S = 2.0  # a line that is not silent by then is babbling and is not waited for
 BUFFER_BYTES = 1024  # what is searched for the answer; noise before it is let go
 CHECKED_EXCEPTION = 2 + RTU_OVERHEAD
@@ -35,6 +39,7 @@ class _RtuLine:
     def __init__(self, name: str, parameters: LinkParameters, margin_s: float, make_wire: MakeWire) -> None:
         self.name = name
         self.parameters = parameters
+        self.sent_at = 0.0
         self._make_wire = make_wire
         baud = parameters.baud
         bits = modbus_times.parse_format(parameters.line_format).bits
@@ -50,7 +55,8 @@ class _RtuLine:
         self._due = 0.0
         self._quiet_since = 0.0  # when the last character, theirs or ours, was over
         self._not_before = 0.0  # an exchange that was cancelled may still be answered
-        self._late: dict[int, float] = {}
+        self._apart: dict[int, float] = {}
+        self._owed: dict[int, tuple[int, float]] = {}  # unit -> function of its answer, until when it may come
         self._pulse = Pulse()
         self._connects = 0
         self._strays = 0
@@ -67,7 +73,7 @@ class _RtuLine:
 
     def ready_at(self, unit: int) -> float:
         """Return when this unit may be asked again."""
-        return self._late.get(unit, 0.0)
+        return self._apart.get(unit, 0.0)
 
     def reachable(self) -> bool:
         """Tell whether the wire is connected or may be connected at once."""
@@ -97,29 +103,20 @@ class _RtuLine:
         future = self._waiting = self._loop.create_future()
         frame = rtu_frame(exchange.unit, exchange.pdu)
         wire.write(frame)
-        started = time.monotonic()
+        self.sent_at = started = time.monotonic()
         self._quiet_since = started + len(frame) * self._character_s
-        self._due = started + timeout_s
-        tick = self._loop.call_later(timeout_s, self._tick, future)
         try:
-            reply: bytes = await future
-        except NoAnswerError:
-            if self._pulse.missed(exchange.unit):
+            return await self._answer(future, timeout_s)
+        except (NoAnswerError, FrameError) as error:
+            if isinstance(error, NoAnswerError) and self._pulse.missed(exchange.unit):
                 self._drop("no unit answered any more")
-            await self._drain(exchange, late=True)
+            if not self._begun():
+                await self._hear_out(exchange)
+            if not await self._silent(0.0, DRAIN_LIMIT_S):
+                self._apart[exchange.unit] = time.monotonic() + APART_S
             raise
-        except FrameError:
-            await self._drain(exchange, late=not self._begun())
-            raise
-        except asyncio.CancelledError:
-            self._not_before = self._due
-            self._late[exchange.unit] = self._due + LATE_S
-            raise
-        else:
-            return reply
         finally:
             self._waiting = None
-            tick.cancel()
 
     # --- connection -------------------------------------------------------------------------------------------------
 
@@ -176,13 +173,32 @@ class _RtuLine:
             now = time.monotonic()
         return True
 
-    async def _drain(self, exchange: Exchange, *, late: bool) -> None:
-        """Wait until the longest answer could have come and the line is silent, within bounds."""
-        now = time.monotonic()
-        answer_s = (exchange.reply_length + RTU_OVERHEAD) * self._character_s if late else 0.0
-        silent = await self._silent(now + answer_s, DRAIN_LIMIT_S)
-        if late or not silent:
-            self._late[exchange.unit] = time.monotonic() + LATE_S
+    async def _answer(self, future: asyncio.Future[bytes], timeout_s: float) -> bytes:
+        """Wait for the answer that `_received` puts into the future, or for its time to be over."""
+        self._due = time.monotonic() + timeout_s
+        tick = self._loop.call_later(timeout_s, self._tick, future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if (asked := self._asked) is not None:
+                self._not_before = self._due
+                self._apart[asked.unit] = self._due + APART_S
+                self._owed[asked.unit] = asked.pdu[0], self._due + OWED_S
+            raise
+        finally:
+            tick.cancel()
+
+    async def _hear_out(self, exchange: Exchange) -> None:
+        """Let a unit that did not answer in time answer now, to nobody, before anybody else is asked."""
+        late_s = min(LATE_LIMIT_S, max(LATE_S, turnaround_limit(exchange.turnaround_s)))
+        answer_s = (exchange.reply_length + RTU_OVERHEAD) * self._character_s
+        future = self._waiting = self._loop.create_future()
+        try:
+            await self._answer(future, late_s + answer_s)
+        except RefusedError:  # an answer, too
+            pass
+        except MeterError:
+            self._owed[exchange.unit] = exchange.pdu[0], time.monotonic() + OWED_S
 
     def _tick(self, future: asyncio.Future[bytes]) -> None:
         """End an exchange that is late, or whose answer has begun and broken off."""
@@ -217,6 +233,7 @@ class _RtuLine:
         if found is not None:
             self._backoff.succeed()
             self._pulse.beat(asked.unit)
+            self._owed.pop(asked.unit, None)
             try:
                 check_reply(asked.pdu, found)
             except MeterError as error:
@@ -243,11 +260,25 @@ class _RtuLine:
             return False
         return self._buffer[0] == asked.unit and self._buffer[1] & ~EXCEPTION_BIT == asked.pdu[0]
 
+    def _speaker(self) -> int | None:
+        """Return the unit that owed an answer and has begun one, where the one that was asked has not."""
+        if not self._owed or self._begun():
+            return None
+        now = time.monotonic()
+        for unit, (function, until) in self._owed.items():
+            if until > now and bytes((unit, function)) in self._buffer:
+                del self._owed[unit]
+                return unit
+        return None
+
     def _complaint(self) -> MeterError:
         assert self._asked is not None  # noqa: S101 - somebody waits
         unit = self._asked.unit
         if not self._buffer:
             return NoAnswerError(f"unit {unit} did not answer in time")
+        late = self._speaker()
+        if late is not None:
+            return CrosstalkError(f"unit {late} answered after its time, while unit {unit} was asked", unit=late)
         try:
             parse_rtu_reply(bytes(self._buffer), unit, self._asked.pdu)
         except FrameError as error:

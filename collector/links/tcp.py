@@ -25,6 +25,7 @@ class TcpLink:
     def __init__(self, host: str, port: int = 502) -> None:
         self.name = f"tcp {host}:{port}"
         self.parameters = LinkParameters(latency_s=LATENCY_S)
+        self.sent_at = 0.0
         self._host = host
         self._port = port
         self._wire: Wire | None = None
@@ -140,8 +141,12 @@ class TcpLink:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _arm(self, timeout_s: float) -> None:
-        """See that `_tick` runs when the answer is late. One timer serves many exchanges, each moves only `_due`."""
-        self._due = due = time.monotonic() + timeout_s
+        """See that `_tick` runs when the answer to what is sent now is late.
+
+        One timer serves many exchanges, each moves only `_due`.
+        """
+        self.sent_at = now = time.monotonic()
+        self._due = due = now + timeout_s
         if self._timer is not None:
             if self._timer_at <= due:
                 return

@@ -25,7 +25,7 @@ def ask(unit: int, count: int = 4, turnaround_s: float = 0.01) -> Exchange:
 
 def read(unit: int, times: int = 1):
     async def work(transact: Transact) -> list[bytes]:
-        return [await transact(ask(unit)) for _ in range(times)]
+        return [(await transact(ask(unit))).pdu for _ in range(times)]
 
     return work
 

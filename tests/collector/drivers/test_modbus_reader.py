@@ -1,12 +1,11 @@
 """The Modbus reader against a meter's own memory of registers: blocks, checks, and what it learns."""
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from collector.drivers.modbus import MAX_REFUSALS_OF_ALL, ModbusReader
-from collector.exchange import Exchange
+from collector.exchange import Answer, Exchange
 from collector.plan import Holes
 from collector.profile import load_profile
 from collector.protocols.modbus import exception_reply, parse_request, read_reply
@@ -24,14 +23,18 @@ class Meter:
         self.missing: set[int] = set()
         self.registers: dict[int, bytes] = {}
         self.asked: list[Exchange] = []
+        self.clock = count(1_000_000, 500)
 
     def put(self, name: str, value: float | None) -> None:
         point = self.profile.select((name,))[0]
         data = encode(self.profile.spec(point), value)
         self.registers.update({point.address + i: data[2 * i : 2 * i + 2] for i in range(point.registers)})
 
-    async def transact(self, exchange: Exchange) -> bytes:
+    async def transact(self, exchange: Exchange) -> Answer:
         self.asked.append(exchange)
+        return Answer(self.answer(exchange), next(self.clock), next(self.clock))
+
+    def answer(self, exchange: Exchange) -> bytes:
         request = parse_request(exchange.pdu)
         wanted = range(request.address, request.address + request.quantity)
         if self.missing.intersection(wanted):
@@ -43,16 +46,11 @@ def shown(blocks: list[Block]) -> dict[str, float | None]:
     return {c.obis: v for b in blocks for c, v in zip(b.layout.columns, b.values, strict=True)}
 
 
-@pytest.fixture
-def ticks() -> Iterator[int]:
-    return count(1_000_000, 500)
-
-
-async def test_each_request_gives_one_block_a_kind_stamped_with_its_middle(ticks: Iterator[int]):
+async def test_each_request_gives_one_block_a_kind_stamped_with_its_middle():
     meter = Meter("eastron_sdm630")
     meter.put("active_energy_import", 1234.5)
     meter.put("voltage_l1", 230.25)
-    reader = ModbusReader(meter.profile, "m1", clock=lambda: next(ticks))
+    reader = ModbusReader(meter.profile, "m1")
     blocks = await reader.read(meter.transact, 7, slot=900, source=Source.POLL)
     assert [e.unit for e in meter.asked] == [7] * len(reader.requests)
     assert blocks[0].measured_at == 1_000_250
@@ -121,8 +119,8 @@ async def test_what_was_read_before_an_error_is_not_lost():
     meter = Meter("eastron_sdm630")
     reader = ModbusReader(meter.profile, "m")
 
-    async def fails_later(exchange: Exchange) -> bytes:
-        return await meter.transact(exchange) if len(meter.asked) < 2 else exception_reply(4, 6)
+    async def fails_later(exchange: Exchange) -> Answer:
+        return await meter.transact(exchange) if len(meter.asked) < 2 else Answer(exception_reply(4, 6), 0, 0)
 
     kept: list[Block] = []
     with pytest.raises(RefusedError, match="busy"):
@@ -132,8 +130,8 @@ async def test_what_was_read_before_an_error_is_not_lost():
 
 @pytest.mark.parametrize("reply", [b"", b"\x04\x02\0\0", b"\x03\x04\0\0\0\0", b"\x04\x04\0\0\0", b"\x04\x03\0\0\0\0"])
 async def test_a_reply_that_is_not_the_answer_is_never_a_reading(reply: bytes):
-    async def transact(_: Exchange) -> bytes:
-        return reply
+    async def transact(_: Exchange) -> Answer:
+        return Answer(reply, 0, 0)
 
     kept: list[Block] = []
     reader = ModbusReader(load_profile("eastron_sdm120"), "m", ["voltage_l1"])
