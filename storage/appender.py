@@ -85,13 +85,11 @@ class Appender:
             os.close(fd)
             with contextlib.suppress(OSError):
                 path.unlink()
-            with self._shelf.lock:
-                self._shelf.segments = [one for one in self._shelf.segments if one.path != path]
+            self._shelf.replace([one for one in self._shelf.segments if one.path != path])
             raise
         segment = Segment(path, first, SEGMENT_HEADER, age, created)
-        with self._shelf.lock:
-            # An empty one of the same name was opened before and could not be written: this one takes its place.
-            self._shelf.segments = [*(one for one in self._shelf.segments if one.path != path), segment]
+        # An empty one of the same name was opened before and could not be written: this one takes its place.
+        self._shelf.replace([*(one for one in self._shelf.segments if one.path != path), segment])
         self._fd, self._segment = fd, segment
 
     def write(self, payloads: Sequence[bytes]) -> int:

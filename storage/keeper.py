@@ -9,6 +9,9 @@ from storage.appender import Appender
 from storage.codec import Counts
 from storage.retention import AgeClock, LogLimits, Oldest, account, must_go
 from storage.shelf import Segment, Shelf, recount
+from storage.tombstones import Totals
+
+SLACK_BYTES = 64 * 1024  # the filesystem's and our own books want room too: a new segment's name, the tombstones
 
 
 class Keeper:
@@ -27,9 +30,9 @@ class Keeper:
         """Return why `need` bytes more would leave too little free disk space; empty where they would not."""
         disk = os.statvfs(self._shelf.directory)
         free = disk.f_bavail * disk.f_frsize
-        if free - need >= self._limits.min_free_bytes and free > 0:
+        if free - need - SLACK_BYTES >= self._limits.min_free_bytes:
             return ""
-        return f"disk full: {free} bytes free, {self._limits.min_free_bytes} are to stay free"
+        return f"disk full: {free} bytes free, {self._limits.min_free_bytes + SLACK_BYTES} are to stay free"
 
     def make_room(self, need: int) -> None:
         """Drop what is beyond the limits once `need` bytes more are there; what was delivered gives way to a full disk.
@@ -39,11 +42,17 @@ class Keeper:
             OSError: the account of what would go could not be made durable; so it stayed.
 
         """
-        while self._step(need, short=bool(self.shortage(need))):
-            pass
         why_not = self.shortage(need)
+        if not why_not and self._shelf.bytes() + need <= self._limits.max_bytes:
+            return  # ages are `trim`'s business
+        while self._step(need, short=bool(why_not)):
+            why_not = self.shortage(need)
         if why_not:
             raise LogFullError(why_not)
+
+    def give_way(self) -> None:
+        """Drop the oldest segment if all of it was delivered: the disk has just refused a write for want of space."""
+        self._step(0, short=True)
 
     def trim(self) -> None:
         """Drop what is beyond the limits. Raises OSError as `make_room`."""
@@ -76,8 +85,15 @@ class Keeper:
                 tombstones, records = account(found, (first, end_seq - 1), positions, self._count)
             except FileNotFoundError:
                 tombstones, records = account((), (first, end_seq - 1), positions, self._count)
-        self._shelf.bury(tombstones, lambda totals: recount(totals, tombstones, records, delivered), end_seq, must=True)
+
+        def totals(before: Totals) -> Totals:
+            return recount(before, tombstones, records, delivered)
+
+        if tombstones:
+            self._shelf.bury(tombstones, totals, end_seq, must=True)
         self._appender.set_floor(end_seq)
-        with self._shelf.lock:
-            self._shelf.segments = [one for one in self._shelf.segments if one is not segment]
+        self._shelf.replace([one for one in self._shelf.segments if one is not segment])
         segment.path.unlink(missing_ok=True)
+        if not tombstones:
+            # Nothing is missing here, and a full disk has no room for the books before the segment is gone.
+            self._shelf.bury((), totals, end_seq, must=False)

@@ -23,7 +23,7 @@ from storage.files import Numbers, NumbersFile, lock_directory, sync_directory
 from storage.keeper import Keeper
 from storage.recovery import CURSORS, MAX_NOTES, Recovered, recover
 from storage.retention import AgeClock, Clocks, LogLimits
-from storage.segment import MAX_PAYLOAD_BYTES, RECORD_HEADER, Gap, Record
+from storage.segment import MAX_PAYLOAD_BYTES, RECORD_HEADER, SEGMENT_HEADER, Gap, Record
 from storage.shelf import Segment
 from storage.status import LogStatus
 
@@ -42,7 +42,7 @@ class Log:
         self._shelf = found.shelf
         self._notes = found.notes
         self._why_not = ""
-        self._short = False  # the refusal was for want of space: it ends when there is space
+        self._short = 0  # bytes that were refused for want of space: the refusal ends when there is room for them
         self._disk = RLock()  # one at a time: a commit, or a step of retention
         self._cursors = Cursors(found.shelf.directory / CURSORS, found.shelf.epoch, self._bounds)
         self._waiters_lock = Lock()
@@ -186,8 +186,7 @@ class Log:
                 if self._appender.active is not None and self._appender.wants_roll(0, 0):
                     self._appender.roll()
                 self._keeper.trim()
-                if self._why_not:
-                    self._why_not = self._keeper.shortage(0)
+                self._why_not = self._still_refused()
         except OSError as error:
             raise StorageError(f"the log cannot be trimmed: {error}", retry=True) from error
 
@@ -198,13 +197,13 @@ class Log:
         absent = sum(
             item.to_seq - max(item.from_seq, first) + 1 for item in view.tombstones.items if item.to_seq >= first
         )
-        why_not = self._why_not and self._still_refused()
+        why_not = self._still_refused()
         return LogStatus(
             epoch=self.epoch,
             first_seq=first,
             next_seq=view.next_seq,
             records=view.next_seq - first - absent,
-            bytes=sum(view.sizes),
+            bytes=self._shelf.bytes(),
             oldest_at=view.segments[0].created_at if view.next_seq > first else None,
             accepting=not why_not,
             why_not=why_not,
@@ -237,11 +236,12 @@ class Log:
             else:
                 self._appender.roll()
         except OSError as error:
-            self._refuse(error)
+            self._refuse(error, SEGMENT_HEADER)
 
     def _commit(self, payloads: list[bytes]) -> int:
         """Write one group; the writer thread's work."""
-        need = sum(map(len, payloads)) + RECORD_HEADER * len(payloads)
+        # With room for the headers of a segment begun now and of one begun at the next start.
+        need = sum(map(len, payloads)) + RECORD_HEADER * len(payloads) + 2 * SEGMENT_HEADER
         with self._disk:
             segment = self._appender.active
             try:
@@ -251,25 +251,29 @@ class Log:
                 segment = self._appender.active
                 first = self._appender.write(payloads)
             except LogFullError as error:
-                self._why_not, self._short = str(error), True
+                self._why_not, self._short = str(error), need
                 raise
             except OSError as error:
                 if segment is not None and self._appender.active is None:
                     self._verify(segment)
-                raise self._refuse(error) from error
-            self._why_not = ""
+                refusal = self._refuse(error, need)
+                if self._short:
+                    with contextlib.suppress(OSError):
+                        self._keeper.give_way()
+                raise refusal from error
+            self._why_not, self._short = "", 0
         self._wake()
         return first
 
-    def _refuse(self, error: OSError) -> LogFullError:
+    def _refuse(self, error: OSError, need: int) -> LogFullError:
         """Remember why nothing is accepted, and return it as the error for those who wait."""
-        self._short = error.errno in NO_SPACE
+        self._short = need if error.errno in NO_SPACE else 0
         self._why_not = f"disk full: {error}" if self._short else f"the disk fails: {error}"
         return LogFullError(self._why_not)
 
     def _still_refused(self) -> str:
         """Return why nothing is accepted. Want of space ends with it; a failing disk must first take an append."""
-        return self._keeper.shortage(0) if self._short else self._why_not
+        return self._keeper.shortage(self._short) if self._short else self._why_not
 
     def _verify(self, segment: Segment) -> None:
         """Read a segment again after a failed write: what was acknowledged must still be there, or be told as gone."""

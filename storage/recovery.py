@@ -9,7 +9,7 @@ from pathlib import Path
 from metering.model import Skipped
 from storage.appender import MAX_SEGMENT_RECORDS, STATE_FILE
 from storage.cursor import load_cursors
-from storage.files import Numbers, load_numbers, replace_file
+from storage.files import Numbers, load_numbers, read_at, replace_file
 from storage.quarantine import Quarantine
 from storage.segment import (
     RECORD_MAGIC,
@@ -20,7 +20,9 @@ from storage.segment import (
     Gap,
     Record,
     SegmentHeader,
+    SparseIndex,
     list_segments,
+    open_for_reading,
     read_header,
 )
 from storage.shelf import TOMBSTONES_FILE, Segment, Shelf
@@ -67,7 +69,7 @@ def recover(directory: Path) -> Recovered:
     floor = max(1, state.first) if state else (segments[0].first_seq if segments else 1)
     while len(segments) > 1 and segments[1].first_seq <= floor:
         segments.pop(0).path.unlink(missing_ok=True)  # its eviction was durable, its removal was not
-    shelf.segments = segments
+    shelf.replace(segments)
     found = Recovered(shelf, floor, state, cursors, 0, 0, whole=False, notes=notes)
     if segments:
         _recover_newest(found)
@@ -152,6 +154,7 @@ def _recover_newest(found: Recovered) -> None:
         shelf.mark_gap(Gap(end.expected, burnt - 1, tuple(bad)), newest)
     header_whole = newest.size >= SEGMENT_HEADER and read_header(newest.path) is not None
     newest.size = max(end.offset, SEGMENT_HEADER)
+    newest.index = SparseIndex(newest.first_seq)  # it must not remember what is cut off
     used = [position for position in found.cursors.values() if position is not None]
     used += [item.to_seq + 1 for item in shelf.tombstones.items]
     if found.state is not None:
@@ -170,16 +173,13 @@ def _burnt(segment: Segment, bad: list[Damage], expected: int) -> int:
     """Return the first seq that the damaged bytes at the end cannot have used; they may have been acknowledged."""
     if not bad:
         return expected
-    fd = os.open(segment.path, os.O_RDONLY)
-    try:
+    with open_for_reading(segment.path) as (fd, _):
         for damage in bad:
             if damage.seq is not None:
                 expected = max(expected, damage.seq + 1)
             else:
-                data = os.pread(fd, damage.end - damage.offset, damage.offset)
+                data = read_at(fd, damage.offset, damage.end - damage.offset)
                 expected += max(1, data.count(RECORD_MAGIC))
-    finally:
-        os.close(fd)
     return expected
 
 
@@ -190,8 +190,5 @@ def _not_buried(tombstones: Tombstones, first: int, last: int) -> list[Gap]:
 
 def _forget_cached(path: Path) -> None:
     """Have the next read come from the disk: pages in memory may never have reached it."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
+    with open_for_reading(path) as (fd, _):
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)

@@ -13,6 +13,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +111,16 @@ def pack_header(header: SegmentHeader) -> bytes:
     return packed + zlib.crc32(packed).to_bytes(4, "little")
 
 
+@contextmanager
+def open_for_reading(path: Path) -> Iterator[tuple[int, int]]:
+    """Open a file; its descriptor and its length. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd, os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
 def parse_header(data: bytes) -> SegmentHeader | None:
     """Return the header, or None where it is damaged or cut.
 
@@ -129,11 +140,8 @@ def parse_header(data: bytes) -> SegmentHeader | None:
 
 def read_header(path: Path) -> SegmentHeader | None:
     """Return the header of a segment file, as `parse_header`."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
+    with open_for_reading(path) as (fd, _):
         return parse_header(read_at(fd, 0, SEGMENT_HEADER))
-    finally:
-        os.close(fd)
 
 
 def pack_record(seq: int, payload: bytes, appended_at: int, age: int, seed: int) -> bytes:
@@ -254,9 +262,9 @@ class SparseIndex:
         self._scanned = SEGMENT_HEADER
         self._last = first_seq - 1
 
-    def extend(self, window: Window, seed: int, below: int) -> None:
+    def extend(self, window: Window, seed: int) -> None:
         """Take in what was appended since; `window` ends where the last whole record does."""
-        for found in scan(window, self._scanned, seed, self._last, below):
+        for found in scan(window, self._scanned, seed, self._last, SEQ_LIMIT):
             self._scanned = found.end
             if isinstance(found, Damage):
                 continue

@@ -1,6 +1,5 @@
 """What the log holds: its segments, its tombstones, and reading across both. It neither appends nor evicts."""
 
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from storage.segment import (
     Record,
     SparseIndex,
     Window,
+    open_for_reading,
     seed_of,
     walk,
 )
@@ -47,7 +47,7 @@ class View(NamedTuple):
     """The state that one read sees: never half of a commit, never half of an eviction."""
 
     segments: tuple[Segment, ...]
-    sizes: tuple[int, ...]
+    newest_size: int  # the sizes of the others do not change any more
     tombstones: Tombstones
     next_seq: int
 
@@ -61,7 +61,8 @@ class Shelf:
         self.seed = seed_of(epoch)
         self.quarantine = quarantine
         self.lock = threading.Lock()
-        self.segments: list[Segment] = []
+        self.segments: tuple[Segment, ...] = ()
+        self._closed_bytes = 0
         self.tombstones = tombstones
         self.next_seq = 1
         self.unsaved = False  # tombstones that the disk refused; the damage itself still stands in the segments
@@ -78,13 +79,19 @@ class Shelf:
     def view(self) -> View:
         """Return the state of this moment."""
         with self.lock:
-            segments = tuple(self.segments)
-            return View(segments, tuple(s.size for s in segments), self.tombstones, self.next_seq)
+            newest_size = self.segments[-1].size if self.segments else 0
+            return View(self.segments, newest_size, self.tombstones, self.next_seq)
 
     def bytes(self) -> int:
         """Return the bytes of all segments."""
         with self.lock:
-            return sum(segment.size for segment in self.segments)
+            return self._closed_bytes + (self.segments[-1].size if self.segments else 0)
+
+    def replace(self, segments: Sequence[Segment]) -> None:
+        """Take a new list of segments, in order."""
+        with self.lock:
+            self.segments = tuple(segments)
+            self._closed_bytes = sum(segment.size for segment in segments[:-1])
 
     def bury(self, new: Sequence[Skipped], change: Callable[[Totals], Totals], floor: int, *, must: bool) -> None:
         """Add tombstones and make them durable.
@@ -133,8 +140,9 @@ class Shelf:
         if at < 0:  # delivered to every cursor and trimmed: too old, not missing
             return [Skipped(position, below - 1, "evicted")]
         segment = view.segments[at]
+        size = view.newest_size if at == len(view.segments) - 1 else segment.size
         try:
-            return self._from_segment(segment, view.sizes[at], (position, below), max_records, max_bytes)
+            return self._from_segment(segment, size, (position, below), max_records, max_bytes)
         except FileNotFoundError:
             with self.lock:
                 if segment not in self.segments:
@@ -172,15 +180,12 @@ class Shelf:
             FileNotFoundError: the file is gone.
 
         """
-        fd = os.open(segment.path, os.O_RDONLY)
-        try:
-            window = Window(fd, min(size, os.fstat(fd).st_size))
+        with open_for_reading(segment.path) as (fd, length):
+            window = Window(fd, min(size, length))
             with self._indexing:
-                segment.index.extend(window, self.seed, below)
+                segment.index.extend(window, self.seed)
                 start = segment.index.locate(position, segment.first_seq)
             yield from walk(window, start, self.seed, position, below)
-        finally:
-            os.close(fd)
 
     def mark_gap(self, gap: Gap, segment: Segment) -> Skipped:
         """Keep the bytes of the damage in quarantine, write the tombstone, and return it."""
@@ -190,7 +195,7 @@ class Shelf:
         with self._burial:
             known = self.tombstones.at(gap.first)
             if known is not None:
-                return msgspec.structs.replace(known, from_seq=gap.first, to_seq=min(known.to_seq, gap.last))
+                return msgspec.structs.replace(known, from_seq=gap.first, to_seq=gap.last)
             self._keep(damages, gap, segment)
             name = "quarantined_records" if damages else "lost_records"
             self.bury(
@@ -204,11 +209,8 @@ class Shelf:
     def _keep(self, damages: Sequence[Damage], gap: Gap, segment: Segment) -> None:
         for damage in damages:
             what = f"record {damage.seq}: its payload fails its CRC" if damage.seq else "bytes that are no record"
-            fd = os.open(segment.path, os.O_RDONLY)
-            try:
+            with open_for_reading(segment.path) as (fd, _):
                 data = read_at(fd, damage.offset, min(damage.end - damage.offset, MAX_ITEM_BYTES))
-            finally:
-                os.close(fd)
             where = f"{segment.path.name} at {damage.offset}"
             self.quarantine.put(f"log {self.epoch} {where}", f"{what}; seq {gap.first} to {gap.last}", data)
 

@@ -138,7 +138,9 @@ def test_damage_never_invents_changes_or_reorders_a_record(tmp_path_factory, pay
     for payload in payloads:
         ends.append(ends[-1] + RECORD_HEADER + len(payload))
     untouched = {
-        seq for seq in range(1, len(payloads) + 1) if data[ends[seq - 1] : ends[seq]] == clean[ends[seq - 1] : ends[seq]]
+        seq
+        for seq in range(1, len(payloads) + 1)
+        if data[ends[seq - 1] : ends[seq]] == clean[ends[seq - 1] : ends[seq]]
     }
     found = walked(bytes(data), tmp_path_factory.mktemp("segment"))
     records = [one for one in found if isinstance(one, Record)]
