@@ -23,7 +23,7 @@ OF_AN_INTERVAL = frozenset({Kind.INTERVAL, Kind.AVERAGE, Kind.MAXIMUM_DEMAND})
 HIGHEST_QUALITY = 2**30 - 1  # flags above it have no meaning and no room in a store
 
 Order = tuple[str, str, str, int, str, int, str]  # obis, kind, source, interval, unit, scale, number
-Precedence = tuple[int, int, int, int, int, float, bool]
+Precedence = tuple[int, int, int, int, int, int | float, bool]  # an int must stay one: floats end at 53 bits
 
 
 class Place(NamedTuple):
@@ -133,7 +133,7 @@ def bounds(kind: Kind, start: int, end: int) -> tuple[int, int]:
 
 def to_cursor(place: object) -> str:
     """Return a place as opaque text."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
 def from_cursor(text: str, kind: type[_T]) -> _T:
@@ -145,6 +145,6 @@ def from_cursor(text: str, kind: type[_T]) -> _T:
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return msgspec.msgpack.decode(raw, type=kind)
+        return msgspec.json.decode(raw, type=kind)
     except (binascii.Error, ValueError) as error:
         raise StorageError(f"{text[:40]!r} is not a cursor of this store", retry=False) from error
