@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -78,11 +79,11 @@ def csv_lines(rows: Sequence[Row]) -> bytes:
                 row.unit,
                 row.value,
                 row.primary_value,
-                row.measured_at,
-                row.slot,
-                row.interval_start,
-                row.interval_end,
-                row.received_at,
+                _time(row.measured_at),
+                _time(row.slot),
+                _time(row.interval_start),
+                _time(row.interval_end),
+                _time(row.received_at),
                 str(row.quality.valid).lower(),
                 " ".join(code.name for code in row.quality.codes),
                 row.revision,
@@ -90,6 +91,10 @@ def csv_lines(rows: Sequence[Row]) -> bytes:
             )
         )
     return text.getvalue().encode()
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.replace(tzinfo=None).isoformat() + "Z" if moment is not None else ""
 
 
 def completeness_field(found: Completeness) -> str:

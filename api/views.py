@@ -1,9 +1,9 @@
 """Registry entries, events and changes as they are answered: instants become RFC 3339 text. Rows are ready already."""
 
 from api import schemas
-from headend.rows import time_text
 from headend.service import ChangeRow, Found
 from metering.model import Event, Installation, MeterPoint, Skipped
+from metering.timing import to_rfc3339
 
 
 def found_view(found: Found) -> schemas.PointView | schemas.DeviceView:
@@ -22,10 +22,10 @@ def event_view(event: Event) -> schemas.EventView:
     return schemas.EventView(
         event.id,
         event.device,
-        time_text(event.time),
+        to_rfc3339(event.time),
         event.code,
         event.name,
-        time_text(event.received_at),
+        to_rfc3339(event.received_at),
         event.detail,
     )
 
@@ -46,7 +46,7 @@ def _gap(gap: Skipped) -> schemas.GapView:
 
 
 def _time(instant: int | None) -> str | None:
-    return time_text(instant) if instant is not None else None
+    return to_rfc3339(instant) if instant is not None else None
 
 
 def _installation(each: Installation) -> schemas.InstallationView:
@@ -54,7 +54,7 @@ def _installation(each: Installation) -> schemas.InstallationView:
         each.point,
         each.device,
         each.serial,
-        time_text(each.valid_from),
+        to_rfc3339(each.valid_from),
         _time(each.valid_to),
         each.initial,
         each.removal,

@@ -1,16 +1,25 @@
-"""`month-read`: one meter's month, 2,976 readings, by the API over the embedded store; a real server and one connection."""
+"""`month-read`: one meter's month, 2,976 readings, by the API on the embedded store. A real server, one connection."""
 
 import http.client
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import uvicorn
+
+from api.app import SERVER, create_app
 from bench.row import Row
+from headend.registry import MemoryRegistry
+from headend.service import Office
+from headend.tokens import TokenBook
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Device, Expectation, Installation, Kind, Layout, MeterPoint, Source
 from metering.timing import from_rfc3339
+from storage.embedded import EmbeddedStore
 
 METERS = 40
 REQUESTS = 300
@@ -30,8 +39,6 @@ serve(sys.argv[1])
 
 def fill(folder: Path) -> None:
     """Write a month of many meters, day by day as it would come."""
-    from storage.embedded import EmbeddedStore
-
     store = EmbeddedStore(folder / "readings.db")
     promises = [
         Expectation(f"m{meter}", LAYOUT.kind, LAYOUT.source, 900, ("1-0:1.8.0*255",), START) for meter in range(METERS)
@@ -39,10 +46,11 @@ def fill(folder: Path) -> None:
     store.write([Batch(START, expectations=promises)])
     for first in range(0, SLOTS, 96):
         blocks = [
-            Block(LAYOUT, f"m{meter}", slot + 2 * SECOND, slot + 3 * SECOND, (1_000_000 + index * 7 + meter,), slot)
+            Block(LAYOUT, f"m{meter}", at, at + 300_000 + at % 7919, (1_000_000 + index * 7 + meter,), slot)
             for index in range(first, first + 96)
             for slot in (START + index * 900 * SECOND,)
             for meter in range(METERS)
+            for at in (slot + 2 * SECOND + (index * 104_729 + meter * 15_485_863) % SECOND,)  # no two alike
         ]
         store.write([Batch(START, blocks)])
     store.close()
@@ -50,16 +58,6 @@ def fill(folder: Path) -> None:
 
 def serve(folder: str) -> None:
     """Run the API in a process of its own; its port and a token go to standard output."""
-    import socket
-
-    import uvicorn
-
-    from api.app import SERVER, create_app
-    from headend.registry import MemoryRegistry
-    from headend.service import Office
-    from headend.tokens import TokenBook
-    from storage.embedded import EmbeddedStore
-
     names = range(METERS)
     registry = MemoryRegistry(
         [MeterPoint(f"p{name}", "js/nj") for name in names],
@@ -101,23 +99,16 @@ def run() -> list[Row]:
             try:
                 port, token = server.stdout.readline().split() if server.stdout is not None else ("0", "")
                 took, size = ask(int(port), token)
+                spent = sum(psutil.Process(server.pid).cpu_times()[:2]) / (WARM_UP + REQUESTS) * 1000
             finally:
                 server.terminate()
     half, most = took[len(took) // 2], took[len(took) * 99 // 100]
-    note = f"p50 {half:.1f} ms; {REQUESTS} requests of {SLOTS:,} readings, {size // 1024} KiB each; {METERS} meters"
-    return [
-        Row(
-            "month-read",
-            round(most, 2),
-            "ms p99",
-            "the budget",
-            BAR_MS,
-            most / BAR_MS,
-            "p99 <= 15 ms",
-            most <= BAR_MS,
-            note,
-        )
-    ]
+    note = (
+        f"p50 {half:.1f} ms, server {spent:.1f} ms of CPU each; {REQUESTS} requests of {SLOTS:,} readings, "
+        f"{size // 1024} KiB each; {METERS} meters"
+    )
+    ratio = most / BAR_MS
+    return [Row("month-read", most, "ms p99", "the budget", BAR_MS, ratio, "p99 <= 15 ms", ratio <= 1, note)]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from itertools import chain
 import msgspec
 
 from headend.derive import interval_obis
-from headend.rows import OF_AN_INTERVAL, time_text
+from headend.rows import OF_AN_INTERVAL
 from headend.spans import Span
 from metering.model import SECOND, Expectation, Kind, Source
 from metering.obis import is_cumulative
 from metering.ports import ReadingsStore, SlotsQuery
+from metering.timing import to_rfc3339
 
 GRACE_S = 60  # a slot is not missing until its reading could have come: this long, or one interval where that is less
 MAX_RANGES = 100
@@ -91,7 +92,7 @@ class _Tally:
             0,
             0,
             0,
-            time_text(until),
+            to_rfc3339(until),
             tuple(self.ranges),
             self.more,
         )
@@ -224,4 +225,4 @@ def _query(device: str, series: _Series, grid: _Grid) -> SlotsQuery:
 def _range(device: str, series: _Series, first: int, last: int) -> MissingRange:
     obis, kind, source, interval = series
     count = (last - first) // (interval * SECOND) + 1
-    return MissingRange(device, obis, kind, source, interval, time_text(first), time_text(last), count)
+    return MissingRange(device, obis, kind, source, interval, to_rfc3339(first), to_rfc3339(last), count)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from headend.rows import EXACT, Row, judge, multiplier, time_text
+from headend.rows import EXACT, Row, judge, moment, multiplier
 from headend.spans import Span
 from metering.model import SECOND, Expectation, Kind, Source
 from metering.obis import canonical_obis, is_cumulative, parse_obis
@@ -173,7 +173,7 @@ class Deriver:
         return Piece(amount, amount if factor is None else EXACT.multiply(amount, factor), flags)
 
     def _row(self, span: Span, snapshot: Snapshot, serial: str, piece: Piece) -> Row:
-        end = time_text(snapshot.slot)
+        end = moment(snapshot.slot)
         since = self._since if self._since is not None else snapshot.slot
         return Row(
             span.installation.point if span.installation is not None else None,
@@ -188,9 +188,9 @@ class Deriver:
             None if piece.primary is None or span.installation is None else f"{piece.primary:f}",
             end,
             end,
-            time_text(since),
+            moment(since),
             end,
-            time_text(snapshot.received_at),
+            moment(snapshot.received_at),
             judge(int(piece.flags)),
             0,
             current=True,

@@ -11,12 +11,11 @@ import msgspec
 
 from headend import completeness, derive
 from headend.completeness import Completeness, Wanted
-from headend.rows import Row, rows_of
+from headend.rows import Row, from_moment, rows_of
 from headend.spans import Span, spans_of_device, spans_of_point
 from metering.errors import StorageError
 from metering.model import SECOND, Kind, Source
 from metering.ports import ReadingsQuery, ReadingsStore, Registry
-from metering.timing import from_rfc3339
 
 REMEMBERED = 256  # completeness of the ranges that are being paged through
 REMEMBERED_S = 60
@@ -190,7 +189,7 @@ class ReadingsDesk:
             found = derive.Deriver(self._store, obis, self._moduli).rows(spans, self.serial, start, question.end)
             rows.extend(islice(found, limit - len(rows)))
             if len(rows) >= limit:
-                since = from_rfc3339(rows[-1].measured_at)
+                since = from_moment(rows[-1].measured_at)
                 return rows, pack_cursor(question, question.start, question.end, obis, since)
         return rows, ""
 

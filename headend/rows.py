@@ -3,16 +3,17 @@
 Not an encoder: `api.render` makes JSON, CSV and NDJSON of it. The shape is frozen by the golden payloads of the tests.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
 
 import msgspec
 
-from metering import quality, timing
-from metering.model import SECOND, Installation, Kind
-from metering.ports import Reading
-from metering.values import to_decimal, to_text
+from metering import quality
+from metering.model import SECOND, Column, Installation, Kind
+from metering.ports import Channel, Reading
+from metering.values import scaled_text, to_decimal, to_text
 
 # More digits than any register and ratio have together; a rounding would be an error, never a result.
 EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
@@ -20,6 +21,9 @@ EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Over
 # Kinds whose values belong to an interval that ends at `measured_at`.
 OF_AN_INTERVAL = frozenset({Kind.INTERVAL, Kind.AVERAGE, Kind.MAXIMUM_DEMAND})
 
+# Up to here (year 2112) a float of seconds is off by less than a quarter of a microsecond.
+_EXACT_IN_FLOAT = 2**52
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CT = frozenset({"A"})
 _PT = frozenset({"V"})
 _BOTH = frozenset({"W", "var", "VA", "Wh", "varh", "VAh"})
@@ -40,8 +44,8 @@ class Judgement(msgspec.Struct, frozen=True):
     codes: tuple[Code, ...]
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One reading in an answer. Times are RFC 3339 in UTC; what does not apply is null.
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One reading in an answer. Times are in UTC, and RFC 3339 text when sent; what does not apply is null.
 
     `value` is what the meter's register shows; `primary_value` is that times the installation's CT and PT ratios,
     applied exactly once (null where the device hung at no meter point).
@@ -57,11 +61,11 @@ class Row(msgspec.Struct, frozen=True):
     unit: str
     value: str | None
     primary_value: str | None
-    measured_at: str
-    slot: str | None
-    interval_start: str | None
-    interval_end: str | None
-    received_at: str
+    measured_at: datetime
+    slot: datetime | None
+    interval_start: datetime | None
+    interval_end: datetime | None
+    received_at: datetime
     quality: Judgement
     revision: int
     current: bool | msgspec.UnsetType = msgspec.UNSET
@@ -73,20 +77,16 @@ def judge(flags: int) -> Judgement:
     return Judgement(quality.is_valid(flags), tuple(Code(*code) for code in quality.codes(flags)))
 
 
-@lru_cache(maxsize=4096)
-def time_text(instant: int) -> str:
-    """Return the RFC 3339 text of an instant: the slots of a fleet repeat, so most are remembered."""
-    seconds, micros = divmod(instant, SECOND)
-    if micros:
-        return timing.to_rfc3339(instant)
-    days, rest = divmod(seconds, 86_400)
-    minutes, second = divmod(rest, 60)
-    return f"{_day_text(days)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}Z"
+def moment(instant: int) -> datetime:
+    """Return an instant as a datetime in UTC."""
+    if -_EXACT_IN_FLOAT < instant < _EXACT_IN_FLOAT:
+        return datetime.fromtimestamp(instant / SECOND, UTC)  # rounds to the microsecond: the same, and quicker
+    return _EPOCH + timedelta(0, 0, instant)
 
 
-@lru_cache(maxsize=512)
-def _day_text(days: int) -> str:
-    return timing.to_rfc3339(days * 86_400 * SECOND)[:10]
+def from_moment(moment: datetime) -> int:
+    """Return the instant of a datetime, in microseconds since 1970 UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def multiplier(installation: Installation, unit: str) -> Decimal | None:
@@ -116,38 +116,86 @@ def _multiplier(unit: str, ct_ratio: str, pt_ratio: str) -> Decimal | None:
 def rows_of(readings: Sequence[Reading], installation: Installation | None, serial: str) -> Iterator[Row]:
     """Yield the rows of one device's readings, all of one installation."""
     point = installation.point if installation is not None else None
+    known: Channel | None = None
+    before, before_at = 0, _EPOCH  # slots come in equal steps, and to add a known step is quick
     for reading in readings:
         channel = reading.channel
-        column = channel.column
-        value = primary = None
-        if reading.value is not None:
-            value = to_text(reading.value, column.scale, column.number)
-            if installation is not None:
-                factor = multiplier(installation, column.unit)
-                primary = value if factor is None else _times(reading.value, column.scale, column.number, factor)
-        end = time_text(reading.measured_at)
-        of_interval = channel.kind in OF_AN_INTERVAL and channel.interval
+        if channel is not known:  # a month of one register is one channel: what it fixes is worked out once
+            known, column = channel, channel.column
+            kind, source = str(channel.kind.value), str(channel.source.value)
+            of_interval = channel.interval * SECOND if channel.kind in OF_AN_INTERVAL else 0
+            show = _figures(column, installation)
+        value, primary = show(reading.value) if reading.value is not None else (None, None)
+        at, slot = reading.measured_at, reading.slot
+        end = moment(at)
+        if slot is not None and slot != before:
+            before_at += _step(slot - before)
+            before = slot
         yield Row(
             point,
             channel.device,
             serial,
             column.obis,
-            channel.kind,
-            channel.source,
+            kind,
+            source,
             channel.interval,
             column.unit,
             value,
             primary,
             end,
-            time_text(reading.slot) if reading.slot is not None else None,
-            time_text(reading.measured_at - channel.interval * SECOND) if of_interval else None,
+            before_at if slot is not None else None,
+            moment(at - of_interval) if of_interval else None,
             end if of_interval else None,
-            time_text(reading.received_at),
+            moment(reading.received_at),
             judge(reading.quality),
             reading.revision,
             reading.current,
         )
 
 
-def _times(value: float, scale: int, number: str, factor: Decimal) -> str:
-    return f"{EXACT.multiply(to_decimal(value, scale, number), factor):f}"
+@lru_cache(maxsize=256)
+def _step(length: int) -> timedelta:
+    return timedelta(0, 0, length)
+
+
+_Figures = Callable[[float], tuple[str, str | None]]
+
+
+def _figures(column: Column, installation: Installation | None) -> _Figures:
+    """Return what gives a stored value's two texts: at the register, and in primary values."""
+    scale, number = column.scale, column.number
+    factor = multiplier(installation, column.unit) if installation is not None else None
+
+    def shown(value: float) -> tuple[str, str | None]:
+        text = to_text(value, scale, number)
+        if factor is None:
+            return text, None if installation is None else text
+        return text, f"{EXACT.multiply(to_decimal(value, scale, number), factor):f}"
+
+    if number != "int" or scale > 0:
+        return shown
+    times, more = _as_integers(factor)
+
+    def shown_integer(value: float) -> tuple[str, str | None]:
+        mantissa = int(value)
+        text = _scaled(mantissa, scale)
+        if factor is None:
+            return text, None if installation is None else text
+        return text, _scaled(mantissa * times, scale + more)
+
+    return shown_integer
+
+
+def _as_integers(factor: Decimal | None) -> tuple[int, int]:
+    """Return a factor as mantissa and scale: integers multiply exactly and ten times as fast."""
+    if factor is None:
+        return 1, 0
+    _, digits, exponent = factor.as_tuple()
+    return int("".join(map(str, digits))), int(exponent)
+
+
+def _scaled(mantissa: int, scale: int) -> str:
+    text = str(mantissa)
+    if mantissa < 0 or scale == 0 or len(text) <= -scale:
+        return scaled_text(mantissa, scale)
+    return f"{text[:scale]}.{text[scale:]}"

@@ -13,8 +13,8 @@ from api.render import FORMATS, Format, ReadingsPage, choose, completeness_field
 from api.schemas import LatestPage, json_answer
 from headend.readings import Question
 from headend.rows import Row
-from headend.rows import time_text as rfc3339
 from headend.tokens import Grant
+from metering.timing import to_rfc3339
 
 STREAM_PAGE = 2_000  # rows in memory at once
 
@@ -89,7 +89,7 @@ def _page(request: Request, grant: Grant, question: Question, limit: int, cursor
     if after:
         # The range goes along, so that a default of "until now" does not move between pages.
         url = request.url.include_query_params(
-            cursor=after, **{"from": rfc3339(question.start), "to": rfc3339(question.end)}
+            cursor=after, **{"from": to_rfc3339(question.start), "to": to_rfc3339(question.end)}
         )
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
     return Response(encode(ReadingsPage(rows, found, after or None)), headers=headers, media_type="application/json")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import schemathesis
 from schemathesis import Case
@@ -111,6 +112,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", APP, config=Schemathesi
 
 
 @schema.parametrize()
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])  # cases only ask
 def test_the_app_does_what_its_document_says(case: Case, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headend.ondemand.READS_PER_MINUTE", 1_000_000)
     put(APP, site.office)
