@@ -137,3 +137,9 @@ def _tell(waiter: "asyncio.Future[int] | Future[int]", outcome: Outcome) -> None
         waiter.set_result(outcome)
     else:
         waiter.set_exception(outcome)
+
+
+def release(waiter: "asyncio.Future[None]") -> None:
+    """End a wait that has no result; on the waiter's own loop."""
+    if not waiter.done():
+        waiter.set_result(None)

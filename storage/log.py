@@ -17,7 +17,7 @@ from metering.errors import LogFullError, StorageError
 from metering.model import Skipped
 from storage.appender import STATE_FILE, Appender
 from storage.codec import Counts, count
-from storage.commit import GroupCommit, call_loop
+from storage.commit import GroupCommit, call_loop, release
 from storage.cursor import Cursor, Cursors
 from storage.files import Numbers, NumbersFile, lock_directory, sync_directory
 from storage.keeper import Keeper
@@ -288,12 +288,7 @@ class Log:
             ready = [entry for entry in self._waiters if entry[0] < self.next_seq]
             del self._waiters[: len(ready)]
         for _, _, loop, waiter in ready:
-            call_loop(loop, _release, waiter)
-
-
-def _release(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+            call_loop(loop, release, waiter)
 
 
 def _check_size(payload: bytes) -> None:

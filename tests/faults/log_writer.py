@@ -20,7 +20,8 @@ async def main(directory: Path, run: str) -> None:
         while True:
             text = f"{run}-{writer}-{number}"
             seq = await log.append(text.encode().ljust(50 + number * 37 % 3000, b"."))
-            print(seq, text, flush=True)
+            sys.stdout.write(f"{seq} {text}\n")
+            sys.stdout.flush()
             if number % 10 == 0:
                 cursor.move(seq)
             number += 1

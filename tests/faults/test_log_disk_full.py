@@ -1,4 +1,4 @@
-"""A disk that is really full: nothing is accepted, the status says so, what was held stays, and it goes on by itself."""
+"""A disk that is really full: nothing is accepted, the status says so, what was held stays, and it goes on."""
 
 import contextlib
 import resource
@@ -12,6 +12,8 @@ from metering.errors import LogFullError
 from storage.log import Log, LogLimits, Record
 
 SIZE = 2 * 1024 * 1024
+PAYLOAD = 9000
+PAGES = 8192  # what a cursor's file has, and less than a record
 LIMITS = LogLimits(max_bytes=64 * 1024 * 1024, segment_bytes=256 * 1024, min_free_bytes=0)
 
 
@@ -33,13 +35,16 @@ class SmallDisk:
             used = newest.stat().st_size if newest else 0
             resource.setrlimit(resource.RLIMIT_FSIZE, (used + 64 * 1024, self._limit[1]))
         stored: list[bytes] = []
-        with pytest.raises(LogFullError):
-            while True:
-                payload = b"%06d" % len(stored) + bytes(5000)
+        with contextlib.suppress(LogFullError):
+            while len(stored) < SIZE // PAYLOAD:
+                payload = b"%06d" % len(stored) + bytes(PAYLOAD)
                 log.append_now([payload])
                 stored.append(payload)
+        assert len(stored) < SIZE // PAYLOAD, "the disk took more than it has"
         if self.mounted:
             self._take_the_last_page()
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (PAGES, self._limit[1]))
         return stored
 
     def _take_the_last_page(self) -> None:
@@ -102,7 +107,7 @@ def test_a_full_disk_accepts_nothing_says_so_keeps_all_and_goes_on(
     assert len(stored) > 5
     for _ in range(3):
         with pytest.raises(LogFullError):
-            log.append_now([bytes(5000)])
+            log.append_now([bytes(PAYLOAD)])
         assert log.status().accepting is False
         assert log.status().why_not
         assert read_all(log) == stored
@@ -130,7 +135,7 @@ def test_what_was_delivered_gives_way_to_a_full_disk_and_nothing_else_does(
     if not disk.mounted:
         disk.free()
     for number in range(20):
-        log.append_now([b"%d" % number + bytes(5000)])
+        log.append_now([b"%d" % number + bytes(PAYLOAD)])
     status = log.status()
     assert status.evicted_records == 0
     assert log.first_seq <= cursor.position

@@ -1,3 +1,5 @@
+import contextlib
+
 import msgspec
 import pytest
 import zstandard
@@ -16,7 +18,7 @@ def a_batch(meters: int, start: int = 1_000_000) -> Batch:
 
 
 @pytest.mark.parametrize("meters", [0, 1, 2, 40, 500])
-def test_a_batch_comes_back_as_it_was(meters):
+def test_a_batch_comes_back_as_it_was(meters: int):
     batch = a_batch(meters)
     assert encode(unpack(pack(batch))) == encode(batch)
 
@@ -43,7 +45,7 @@ def test_counts_are_by_device_with_the_first_and_last_time():
         (bytes([VERSION | COMPRESSED]) + zstandard.compress(encode(a_batch(9)))[:-3], "zstd"),
     ],
 )
-def test_what_is_no_batch_is_refused_with_the_reason(payload, said):
+def test_what_is_no_batch_is_refused_with_the_reason(payload: bytes, said: str):
     with pytest.raises(ValueError, match=said):
         unpack(payload)
 
@@ -63,14 +65,14 @@ def test_unknown_fields_are_skipped_and_deep_nesting_is_refused():
     payload = bytes([VERSION]) + msgspec.msgpack.encode({**known, "later": [1, {"x": 2}]})
     assert unpack(payload).count() == 1
     deep = bytes([VERSION, 0x82, 0xA1]) + b"t\x07" + b"\xa1z" + b"\x91" * 500_000 + b"\x00"
-    with pytest.raises(ValueError, match="nested|batch"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         unpack(deep)
 
 
-@given(st.binary(max_size=200), st.booleans())
-def test_any_bytes_are_a_batch_or_a_value_error(noise, compressed):
+@given(noise=st.binary(max_size=200), compressed=st.booleans())
+def test_any_bytes_are_a_batch_or_a_value_error(noise: bytes, *, compressed: bool):
     payload = bytes([VERSION | COMPRESSED]) + zstandard.compress(noise) if compressed else bytes([VERSION]) + noise
-    try:
-        assert isinstance(unpack(payload), Batch)
-    except ValueError as error:
-        assert str(error)
+    found: Batch | None = None
+    with contextlib.suppress(ValueError):
+        found = unpack(payload)
+    assert found is None or isinstance(found, Batch)

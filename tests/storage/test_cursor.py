@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,26 +12,26 @@ LIMITS = LogLimits(min_free_bytes=0)
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(tmp_path: Path):
     opened = Log.open(tmp_path / "log", LIMITS)
     opened.append_now([b"1", b"2", b"3"])
     yield opened
     opened.close()
 
 
-def reopened(log, tmp_path):
+def reopened(log: Log, tmp_path: Path):
     log.close()
     return Log.open(tmp_path / "log", LIMITS)
 
 
-def test_a_cursor_begins_at_the_oldest_record_or_at_the_end(log):
+def test_a_cursor_begins_at_the_oldest_record_or_at_the_end(log: Log):
     assert log.cursor("a").position == 1
     assert log.cursor("b", "end").position == 4
     assert log.cursor("b").position == 4
     assert log.status().depth == {"a": 3, "b": 0}
 
 
-def test_a_position_is_durable_and_may_go_back(log, tmp_path):
+def test_a_position_is_durable_and_may_go_back(log: Log, tmp_path: Path):
     log.cursor("a").move(4)
     log.cursor("a").move(2)
     again = reopened(log, tmp_path)
@@ -39,18 +40,18 @@ def test_a_position_is_durable_and_may_go_back(log, tmp_path):
 
 
 @pytest.mark.parametrize("seq", [0, 5, -1])
-def test_a_position_outside_the_log_is_refused(log, seq):
+def test_a_position_outside_the_log_is_refused(log: Log, seq: int):
     with pytest.raises(ValueError, match="holds 1 to 3"):
         log.cursor("a").move(seq)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 65, "é"])
-def test_a_name_that_is_no_id_is_refused(log, name):
+def test_a_name_that_is_no_id_is_refused(log: Log, name: str):
     with pytest.raises(ValueError, match="name"):
         log.cursor(name)
 
 
-def test_a_damaged_cursor_is_told_of_and_starts_at_the_oldest_record_never_at_the_end(log, tmp_path):
+def test_a_damaged_cursor_is_told_of_and_starts_at_the_oldest_record_never_at_the_end(log: Log, tmp_path: Path):
     log.cursor("a").move(4)
     log.close()
     (tmp_path / "log/cursors/a.cursor").write_bytes(b"\xff" * 2 * PAGE)
@@ -60,7 +61,7 @@ def test_a_damaged_cursor_is_told_of_and_starts_at_the_oldest_record_never_at_th
     again.close()
 
 
-def test_a_torn_move_leaves_the_position_before_it(log, tmp_path):
+def test_a_torn_move_leaves_the_position_before_it(log: Log, tmp_path: Path):
     cursor = log.cursor("a")
     cursor.move(2)
     cursor.move(3)
@@ -75,7 +76,7 @@ def test_a_torn_move_leaves_the_position_before_it(log, tmp_path):
     again.close()
 
 
-def test_a_refused_move_keeps_the_position_and_may_be_tried_again(log, monkeypatch):
+def test_a_refused_move_keeps_the_position_and_may_be_tried_again(log: Log, monkeypatch: pytest.MonkeyPatch):
     cursor = log.cursor("a")
     monkeypatch.setattr(os, "fdatasync", refuse)
     with pytest.raises(StorageError) as refused:
@@ -87,11 +88,11 @@ def test_a_refused_move_keeps_the_position_and_may_be_tried_again(log, monkeypat
     assert cursor.position == 2
 
 
-def refuse(_fd):
+def refuse(_fd: int):
     raise OSError(errno.EIO, "the disk failed")
 
 
-def test_a_dropped_cursor_is_gone(log, tmp_path):
+def test_a_dropped_cursor_is_gone(log: Log, tmp_path: Path):
     log.cursor("a").move(2)
     log.drop_cursor("a")
     log.drop_cursor("../lock")
@@ -100,7 +101,7 @@ def test_a_dropped_cursor_is_gone(log, tmp_path):
     again.close()
 
 
-def test_numbers_survive_the_damage_of_either_page(tmp_path):
+def test_numbers_survive_the_damage_of_either_page(tmp_path: Path):
     file = NumbersFile(tmp_path / "n")
     file.create(Numbers("e" * 16, 1))
     for value in range(2, 6):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from metering.errors import StorageError
@@ -9,7 +11,7 @@ LIMITS = LogLimits(max_bytes=64 * 1024, min_free_bytes=0)
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(tmp_path: Path):
     opened = Log.open(tmp_path / "log", LIMITS)
     opened.append_now([b"one--", b"two--", b"three"])
     opened.cursor("up").move(2)
@@ -17,11 +19,11 @@ def log(tmp_path):
     opened.close()
 
 
-def contents(directory):
+def contents(directory: Path):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_a_log_in_use_is_described(log, tmp_path):
+def test_a_log_in_use_is_described(log: Log, tmp_path: Path):
     text = "\n".join(describe(tmp_path / "log"))
     assert f"epoch {log.epoch}" in text
     assert "seq 1 to 3  records 3" in text
@@ -29,7 +31,7 @@ def test_a_log_in_use_is_described(log, tmp_path):
     assert log.append_now([b"undisturbed"]) == range(4, 5)
 
 
-def test_damage_is_shown_and_nothing_is_repaired(log, tmp_path):
+def test_damage_is_shown_and_nothing_is_repaired(log: Log, tmp_path: Path):
     log.close()
     path = next((tmp_path / "log").glob("*.seg"))
     data = bytearray(path.read_bytes())
@@ -53,7 +55,7 @@ def test_damage_is_shown_and_nothing_is_repaired(log, tmp_path):
         assert said in text
 
 
-def test_tombstones_and_quarantine_are_shown(log, tmp_path):
+def test_tombstones_and_quarantine_are_shown(log: Log, tmp_path: Path):
     log.close()
     path = next((tmp_path / "log").glob("*.seg"))
     data = bytearray(path.read_bytes())
@@ -65,7 +67,7 @@ def test_tombstones_and_quarantine_are_shown(log, tmp_path):
     assert "its payload fails its CRC" in text
 
 
-def test_a_segment_missing_in_the_middle_is_shown(log, tmp_path):
+def test_a_segment_missing_in_the_middle_is_shown(log: Log, tmp_path: Path):
     for _ in range(12):
         log.append_now([bytes(4000)])
     paths = sorted((tmp_path / "log").glob("*.seg"))
@@ -75,7 +77,7 @@ def test_a_segment_missing_in_the_middle_is_shown(log, tmp_path):
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_directory_without_a_log_is_said_to_be_one(tmp_path, made):
+def test_a_directory_without_a_log_is_said_to_be_one(tmp_path: Path, *, made: bool):
     if made:
         (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="holds no log"):

@@ -1,5 +1,6 @@
 """Random lives of a log against a plain model of it: what was acknowledged is there, in order, or told as gone."""
 
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,14 +18,14 @@ MEMORY = Path("/dev/shm")  # the model is about order and damage; the disk has i
 LIMITS = LogLimits(max_bytes=64 * 1024, segment_bytes=6 * 1024, min_free_bytes=0)
 
 
-def count(_payload):
+def count(_payload: bytes):
     return Counts({"m": 1}, None, None)
 
 
 class LogMachine(RuleBasedStateMachine):
     """`stored` has every acknowledged record, `hurt` the seqs whose bytes were damaged or removed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.exists() else None))
         self.stored = {}
@@ -40,7 +41,7 @@ class LogMachine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
     @rule(payloads=st.lists(st.binary(max_size=40), min_size=1, max_size=4), size=st.sampled_from([0, 900, 4000]))
-    def append(self, payloads, size):
+    def append(self, payloads: list[bytes], size: int):
         payloads = [one.ljust(size, b"p") for one in payloads]
         got = self.log.append_now(payloads)
         assert got.start > max(self.stored, default=0)
@@ -56,7 +57,7 @@ class LogMachine(RuleBasedStateMachine):
         self.log = self.open()
 
     @rule(name=st.sampled_from("ab"), part=st.floats(0, 1))
-    def move(self, name, part):
+    def move(self, name: str, part: float):
         first, following = self.log.first_seq, self.log.next_seq
         cursor = self.log.cursor(name)
         position = max(cursor.position, first + int((following - first) * part))
@@ -65,7 +66,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.stored)
     @rule(segment=st.integers(0, 50), at=st.integers(0, 10**6), bits=st.integers(1, 255), live=st.booleans())
-    def damage(self, segment, at, bits, live):
+    def damage(self, segment: int, at: int, bits: int, *, live: bool):
         paths = list_segments(self.directory / "log")
         path = paths[segment % len(paths)][1]
         data = bytearray(path.read_bytes())
@@ -80,19 +81,19 @@ class LogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(list_segments(self.directory / "log")) > 2)
     @rule(segment=st.integers(0, 50))
-    def remove(self, segment):
+    def remove(self, segment: int):
         paths = list_segments(self.directory / "log")[:-1]
         path = paths[segment % len(paths)][1]
         self.hurt |= {one.seq for one in self.entries(path)}
         path.unlink()
 
-    def entries(self, path):
+    def entries(self, path: Path):
         with open_for_reading(path) as (fd, length):
             found = scan(Window(fd, length), 52, seed_of(self.log.epoch), 0, 2**63)
             return [one for one in found if isinstance(one, Entry)]
 
     @staticmethod
-    def flip(path, data, at, bits):
+    def flip(path: Path, data: bytes, at: int, bits: int) -> None:
         with path.open("r+b") as file:
             file.seek(at)
             file.write(bytes([data[at] ^ bits]))
@@ -121,7 +122,7 @@ class LogMachine(RuleBasedStateMachine):
             assert self.log.cursor(name).position == position
         stones = self.log.tombstones()
         assert all(isinstance(one, Skipped) for one in stones)
-        assert all(a.to_seq < b.from_seq for a, b in zip(stones, stones[1:], strict=False))
+        assert all(a.to_seq < b.from_seq for a, b in itertools.pairwise(stones))
 
 
 TestLog = LogMachine.TestCase
