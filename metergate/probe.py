@@ -1,17 +1,21 @@
-"""Asks one meter now, for `read` and `doctor`: over a wire of its own, or by listening. What failed comes with advice."""
+"""Asks one meter now, for `read` and `doctor`: over a wire of its own, or by listening. Says what to do on failure."""
 
 import asyncio
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from collector.bus import Bus, Lane, Transact
 from collector.mqtt import MqttListener
 from gateway.identity import same_serial
 from gateway.lines import ModbusMeter, make_modbus_meter, make_mqtt_meters, make_mqtt_settings
 from gateway.settings import BrokerSettings, BusSettings, MeterSettings
+from metergate.parts import log_directory
 from metergate.site import SiteFile
 from metering import timing
-from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError
+from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError, StorageError
 from metering.model import Block, Source
+from storage.files import lock_directory
 
 READ_S = 30.0  # for a whole read, retries included
 
@@ -65,20 +69,35 @@ async def _check_identity(meter: ModbusMeter, transact: Transact) -> None:
 def advice(error: MeterError, meter: ModbusMeter, line: tuple[int, str]) -> str:
     """Return what to do about a failed read. `line` is baud rate (0: a network) and format."""
     baud, line_format = line
-    if isinstance(error, LinkDownError):
-        return "the line is at fault, not the meter: check the port, the adapter, the endpoint"
-    if isinstance(error, NoAnswerError):
-        wires = f"A and B swapped, termination, {baud} {line_format}" if baud else "the wiring behind the gateway"
-        return f"check the meter's power, its unit address ({meter.unit} in the file), {wires}"
-    if isinstance(error, FrameError):
-        if baud:
-            return f"noise, two meters with one address, or another baud rate or parity than {baud} {line_format}"
-        return "the endpoint does not speak Modbus TCP properly; does it pass RTU frames (kind rtu-over-tcp)?"
-    if isinstance(error, RefusedError):
-        return f"the meter is there and says no: is it really a {meter.profile.maker} {meter.profile.model}?"
-    if isinstance(error, WrongMeterError):
-        return "its readings would be another customer's: correct unit or serial in the file"
-    return "try again later"
+    wires = f"A and B swapped, termination, {baud} {line_format}" if baud else "the wiring behind the gateway"
+    garbled = (
+        f"noise, two meters with one address, or another baud rate or parity than {baud} {line_format}"
+        if baud
+        else "the endpoint does not speak Modbus TCP; does it pass RTU frames (kind rtu-over-tcp)?"
+    )
+    told: list[tuple[type[MeterError], str]] = [
+        (LinkDownError, "the line is at fault, not the meter: check the port, the adapter, the endpoint"),
+        (NoAnswerError, f"check the meter's power, its unit address ({meter.unit} in the file), {wires}"),
+        (FrameError, garbled),
+        (
+            RefusedError,
+            f"the meter is there and says no: is it really a {meter.profile.maker} {meter.profile.model}?",
+        ),
+        (WrongMeterError, "its readings would be another customer's: correct unit or serial in the file"),
+    ]
+    return next((text for kind, text in told if isinstance(error, kind)), "try again later")
+
+
+def gateway_runs(data: Path) -> bool:
+    """Tell whether a gateway has the data folder's log open now."""
+    try:
+        fd = lock_directory(log_directory(data))
+    except StorageError:
+        return True
+    except OSError:  # no log yet, or not ours to open
+        return False
+    os.close(fd)
+    return False
 
 
 # --- meters that publish by themselves --------------------------------------------------------------------------------

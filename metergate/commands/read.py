@@ -11,7 +11,7 @@ from rich.table import Table
 from collector.bus import Bus
 from gateway.lines import make_link
 from gateway.settings import MeterSettings
-from metergate.probe import Ear, ReadError, advice, bus_of, meter_on_bus, read_meter
+from metergate.probe import Ear, ReadError, advice, bus_of, gateway_runs, meter_on_bus, read_meter
 from metergate.site import SiteFile, load_site
 from metering.errors import ConfigError, MeterError
 from metering.model import Block
@@ -52,7 +52,13 @@ def _meter(site: SiteFile, meter: str) -> MeterSettings:
 
 async def _read(site: SiteFile, settings: MeterSettings) -> list[Block]:
     meter = meter_on_bus(site, settings)
-    link = make_link(bus_of(site, settings))
+    place = bus_of(site, settings)
+    if place.kind == "rtu" and gateway_runs(site.gateway.data):
+        raise ReadError(
+            f"the running gateway owns the line {place.port}: read by its API (POST /v1/devices/{settings.id}/reads), "
+            "or stop it first"
+        )
+    link = make_link(place)
     bus = Bus(link)
     try:
         return await read_meter(bus, meter)

@@ -1,0 +1,160 @@
+"""What can be wrong at the lines: buses, their meters, the broker, the meters that publish. Each probe has a limit."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+from collector.bus import Bus
+from collector.exchange import Exchange
+from collector.links import Link
+from gateway.lines import ModbusMeter, make_link
+from gateway.settings import BusSettings
+from metergate.findings import Finding, State
+from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, read_meter
+from metergate.site import SiteFile
+from metering.errors import MeterError, NoAnswerError, RefusedError
+
+CONNECT_S = 5.0
+LISTEN_S = 30.0  # for the next message of each meter that publishes by itself
+SCAN_S = 10.0  # for units that the file does not know, once a bus
+SILENT_IN_A_ROW = 4  # meters; when none answers from the first on, the others are not asked
+LIKELY_UNITS = (*range(1, 11), 100, 247)
+
+
+async def look(site: SiteFile, bus: BusSettings) -> AsyncIterator[Finding]:
+    """Yield how a bus is, then each of its meters."""
+    if bus.kind == "rtu" and gateway_runs(site.gateway.data):
+        yield Finding(State.NOTE, f"bus {bus.id}", "the running gateway owns the line; its /metrics say how it fares")
+        return
+    fault = _serial_fault(bus.port) if bus.kind == "rtu" else await _network_fault(bus.host, bus.port)
+    if fault is not None:
+        yield Finding(State.WRONG, f"bus {bus.id}", *fault)
+        return
+    link = make_link(bus)
+    yield Finding(State.OK, f"bus {bus.id}", f"{link.name} is there")
+    line = Bus(link)
+    try:
+        async for finding in _meters(site, bus, line, link):
+            yield finding
+    finally:
+        await line.close()
+
+
+def _serial_fault(port: str) -> tuple[str, str] | None:
+    path = Path(port)
+    if not path.exists():
+        known = sorted(str(each) for pattern in ("ttyUSB*", "ttyACM*", "ttyS*") for each in Path("/dev").glob(pattern))
+        there = ", ".join(known[:8]) or "no serial port"
+        return f"{port} is not there", f"plug the adapter in or correct port; this machine has {there}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"{port}: no permission", "add the user who runs metergate to the group: usermod -aG dialout USER"
+    return None
+
+
+async def _network_fault(host: str, port: int) -> tuple[str, str] | None:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return (
+            f"{host}:{port} does not answer within {CONNECT_S:.0f} s",
+            "is it on, is the network up, a firewall between?",
+        )
+    except socket.gaierror:
+        return f"the name {host} is not known", "correct host, or write its address"
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            return f"{host} is up but refuses port {port}", "correct port, or switch Modbus on at the device"
+        return f"{host}:{port} cannot be reached: {error.strerror}", "check address, cable and routes"
+    writer.close()
+    return None
+
+
+async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> AsyncIterator[Finding]:
+    meters = [meter_on_bus(site, each) for each in site.meter if each.bus == bus.id and each.removed is None]
+    silent: list[ModbusMeter] = []
+    for number, meter in enumerate(meters):
+        if len(silent) == number == SILENT_IN_A_ROW:
+            yield Finding(
+                State.WRONG, f"bus {bus.id}", f"{len(meters) - number} further meters not asked: nobody answers"
+            )
+            break
+        try:
+            blocks = await read_meter(line, meter)
+        except MeterError as error:
+            if isinstance(error, NoAnswerError):
+                silent.append(meter)
+            todo = advice(error, meter, (link.parameters.baud, link.parameters.line_format))
+            yield Finding(State.WRONG, f"meter {meter.id}", str(error), todo)
+        else:
+            yield _answered(meter, sum(len(block.values) for block in blocks))
+    if silent:
+        found = await _scan(link, silent[0], {meter.unit for meter in meters})
+        if found:
+            units = ", ".join(map(str, found))
+            todo = "if it is the silent one, correct its unit address"
+            yield Finding(State.NOTE, f"bus {bus.id}", f"unit {units} answers, which the file does not know", todo)
+
+
+def _answered(meter: ModbusMeter, values: int) -> Finding:
+    refused = sorted({address for _, address, _ in meter.everything.holes.unreadable})
+    if refused:
+        what = f"answers, {values} values; it refuses the registers {', '.join(map(str, refused))}"
+        todo = "another variant or firmware of the model; name the wanted points with `only`"
+        return Finding(State.NOTE, f"meter {meter.id}", what, todo)
+    return Finding(State.OK, f"meter {meter.id}", f"answers, {values} values")
+
+
+async def _scan(link: Link, meter: ModbusMeter, known: set[int]) -> list[int]:
+    """Return unknown units that answer the first request of a meter's plan, with values or with an exception."""
+    found = []
+    asked = meter.everything.exchanges(meter.unit)[0]
+    try:
+        async with asyncio.timeout(SCAN_S):
+            for unit in dict.fromkeys((meter.profile.serial.unit, *LIKELY_UNITS)):
+                if unit not in known and await _answers(link, asked._replace(unit=unit)):
+                    found.append(unit)  # noqa: PERF401 - what was found stays when the time is up
+    except TimeoutError:
+        return found
+    return found
+
+
+async def _answers(link: Link, exchange: Exchange) -> bool:
+    try:
+        await link.exchange(exchange, link.timeout(exchange))
+    except RefusedError as error:
+        return error.code < 10  # 10 and 11 are a TCP gateway's own words for a unit that it does not reach
+    except MeterError:
+        return False
+    return True
+
+
+# --- meters that publish by themselves --------------------------------------------------------------------------------
+
+
+async def listen(site: SiteFile) -> AsyncIterator[Finding]:
+    """Yield how the broker is, then each meter that publishes."""
+    names = [meter.id for meter in site.meter if meter.topic is not None and meter.removed is None]
+    if site.mqtt is None or not names:
+        return
+    ear = Ear(site, site.mqtt)
+    await ear.listen(LISTEN_S, CONNECT_S)
+    for finding in _heard(ear, names):
+        yield finding
+
+
+def _heard(ear: Ear, names: Sequence[str]) -> Iterable[Finding]:
+    fault = ear.broker_fault()
+    if fault:
+        yield Finding(State.WRONG, "broker", fault)
+        return
+    yield Finding(State.OK, "broker", f"{ear.broker.host}:{ear.broker.port} is there")
+    for name in names:
+        if name in ear.heard:
+            values = sum(len(block.values) for block in ear.heard[name])
+            yield Finding(State.OK, f"meter {name}", f"published {values} values")
+        else:
+            yield Finding(State.WRONG, f"meter {name}", ear.silence(name, LISTEN_S))
