@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from simulators.faults import Fault
 
 Command = Callable[..., tuple[int, str, str]]
 Rewrite = Callable[..., Path]
+Simulated = Any  # the fixture's class in conftest.py, which tests cannot import
 
 
 def run_gateway(file: Path, readings: int) -> None:
@@ -26,7 +28,7 @@ def run_gateway(file: Path, readings: int) -> None:
         parts = build(load_site(file), with_api=False)
 
         async def end() -> None:
-            while parts.gateway.status().recorder.readings < readings:
+            while parts.gateway.status().recorder.readings < readings:  # noqa: ASYNC110 - a status, not an event
                 await asyncio.sleep(0.05)
             parts.stop.set()
 
@@ -59,7 +61,7 @@ def test_read_of_a_meter_that_publishes_waits_for_its_next_message(command: Comm
     assert "kWh" in out
 
 
-def test_read_says_when_another_meter_answers(command: Command, rewrite: Rewrite, simulated) -> None:
+def test_read_says_when_another_meter_answers(command: Command, rewrite: Rewrite, simulated: Simulated) -> None:
     serial = next(meter.serial for meter in simulated.places.meters if meter.id == "flat-1")
     code, out, err = command("read", rewrite((f'serial = "{serial}"', 'serial = "4711"')), "flat-1")
     assert (code, out) == (1, "")
@@ -74,7 +76,7 @@ def test_read_says_when_nobody_answers(command: Command, rewrite: Rewrite) -> No
     assert "check the meter's power, its unit address (9 in the file), A and B swapped" in err
 
 
-def test_read_says_when_the_line_is_down(command: Command, rewrite: Rewrite, simulated) -> None:
+def test_read_says_when_the_line_is_down(command: Command, rewrite: Rewrite, simulated: Simulated) -> None:
     port = simulated.places.tcp["riser"].port
     code, _, err = command("read", rewrite((f"port = {port}", "port = 1")), "flat-1")
     assert code == 1
@@ -211,7 +213,7 @@ def test_the_doctor_finds_nothing_at_a_site_that_is_well(command: Command, site_
 
 
 def test_the_doctor_tells_each_fault_and_what_to_do(
-    command: Command, rewrite: Rewrite, simulated, monkeypatch: pytest.MonkeyPatch
+    command: Command, rewrite: Rewrite, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metergate.doctor_lines.LISTEN_S", 2.0)
     serial = next(meter.serial for meter in simulated.places.meters if meter.id == "shop")
@@ -236,7 +238,7 @@ def test_the_doctor_tells_each_fault_and_what_to_do(
 
 
 def test_the_doctor_tells_lines_store_and_broker_that_are_not_there(
-    command: Command, rewrite: Rewrite, simulated, monkeypatch: pytest.MonkeyPatch
+    command: Command, rewrite: Rewrite, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metergate.doctor_lines.CONNECT_S", 1.0)
     places = simulated.places
