@@ -24,7 +24,6 @@ from storage.versions import (
     Version,
     bounds,
     from_cursor,
-    order_of,
     place_of,
     resolve,
     to_cursor,
@@ -116,12 +115,12 @@ class _Row(NamedTuple):
 
 def _wanted(series: Series, obis: Sequence[str] = ()) -> list[_Wanted]:
     layout = series.packing.layout
-    channels = [
-        (Channel(series.device, layout.kind, layout.source, layout.interval, column), index)
-        for index, column in enumerate(layout.columns)
-        if not obis or column.obis in obis
+    device, kind, source, interval = series.device, layout.kind, layout.source, layout.interval
+    return [
+        _Wanted(order, Channel(device, kind, source, interval, layout.columns[index]), index)
+        for order, index in series.packing.ordered
+        if not obis or order[0] in obis
     ]
-    return sorted((_Wanted(order_of(channel), channel, index) for channel, index in channels), key=attrgetter("order"))
 
 
 class _Stream:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from metering.model import Block, Layout
-from storage.versions import HIGHEST_QUALITY, fitted
+from metering.ports import Channel
+from storage.versions import HIGHEST_QUALITY, fitted, order_of
 
 _CODES = {"int": "q", "float32": "f", "float64": "d"}
 _ABSENT = 1 << 31  # there is no value
@@ -32,6 +33,9 @@ class Packing:
         self.width = self._struct.size
         self.offsets = [struct.calcsize("<" + "".join(self.codes[:index])) for index in range(len(self.codes))]
         self.iter_unpack = self._struct.iter_unpack
+        channels = [Channel("", layout.kind, layout.source, layout.interval, column) for column in layout.columns]
+        # The order of the columns' channels in answers, which is the same for every device.
+        self.ordered = sorted((order_of(channel), index) for index, channel in enumerate(channels))
 
     def pack(self, block: Block) -> bytes:
         """Return the block's blob.
