@@ -16,7 +16,8 @@ def problems(parts: "Parts") -> list[str]:
     status = parts.gateway.status()
     found = []
     if status.recorder.refusal:
-        found.append(f"recorder: {status.recorder.refusal}")
+        # The part before the colon is what `/readyz` tells everybody: the log's own reason begins with "disk full".
+        found.append(status.recorder.refusal)
     projection = parts.projection.status()
     if projection.last_error:
         found.append(f"projection: {projection.last_error}")
