@@ -1,7 +1,8 @@
 """Registry entries, events and changes as they are answered: instants become RFC 3339 text. Rows are ready already."""
 
 from api import schemas
-from headend.service import ChangeRow, Found
+from headend.service import Found
+from headend.sight import ChangeRow
 from metering.model import Event, Installation, MeterPoint, Skipped
 from metering.timing import to_rfc3339
 

@@ -79,9 +79,14 @@ def judge(flags: int) -> Judgement:
 
 def moment(instant: int) -> datetime:
     """Return an instant as a datetime in UTC."""
-    if -_EXACT_IN_FLOAT < instant < _EXACT_IN_FLOAT:
-        return datetime.fromtimestamp(instant / SECOND, UTC)  # rounds to the microsecond: the same, and quicker
     return _EPOCH + timedelta(0, 0, instant)
+
+
+def moments(instants: Sequence[int]) -> list[datetime]:
+    """Return instants as datetimes in UTC: all at once, which takes a tenth of the time."""
+    if instants and not -_EXACT_IN_FLOAT < min(instants) <= max(instants) < _EXACT_IN_FLOAT:
+        return [moment(instant) for instant in instants]
+    return msgspec.convert([instant / SECOND for instant in instants], list[datetime], strict=False)
 
 
 def from_moment(moment: datetime) -> int:
@@ -117,8 +122,10 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
     """Yield the rows of one device's readings, all of one installation."""
     point = installation.point if installation is not None else None
     known: Channel | None = None
-    before, before_at = 0, _EPOCH  # slots come in equal steps, and to add a known step is quick
-    for reading in readings:
+    ends = moments([reading.measured_at for reading in readings])
+    arrivals = moments([reading.received_at for reading in readings])
+    slots = iter(moments([reading.slot for reading in readings if reading.slot is not None]))
+    for reading, end, arrival in zip(readings, ends, arrivals, strict=True):
         channel = reading.channel
         if channel is not known:  # a month of one register is one channel: what it fixes is worked out once
             known, column = channel, channel.column
@@ -126,11 +133,6 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
             of_interval = channel.interval * SECOND if channel.kind in OF_AN_INTERVAL else 0
             show = _figures(column, installation)
         value, primary = show(reading.value) if reading.value is not None else (None, None)
-        at, slot = reading.measured_at, reading.slot
-        end = moment(at)
-        if slot is not None and slot != before:
-            before_at += _step(slot - before)
-            before = slot
         yield Row(
             point,
             channel.device,
@@ -143,19 +145,14 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
             value,
             primary,
             end,
-            before_at if slot is not None else None,
-            moment(at - of_interval) if of_interval else None,
+            next(slots) if reading.slot is not None else None,
+            moment(reading.measured_at - of_interval) if of_interval else None,
             end if of_interval else None,
-            moment(reading.received_at),
+            arrival,
             judge(reading.quality),
             reading.revision,
             reading.current,
         )
-
-
-@lru_cache(maxsize=256)
-def _step(length: int) -> timedelta:
-    return timedelta(0, 0, length)
 
 
 _Figures = Callable[[float], tuple[str, str | None]]

@@ -24,12 +24,13 @@ from headend.readings import (
     unpack_cursor,
 )
 from headend.registry import EVERYWHERE, covers, installation_on
-from headend.rows import Row, rows_of
-from headend.spans import sight
+from headend.rows import Row
+from headend.sight import ChangeRow, Sight
+from headend.spans import sight_of
 from headend.tokens import Grant, TokenBook
 from metering import timing
 from metering.errors import StorageError
-from metering.model import Device, Event, Installation, Kind, MeterPoint, Skipped
+from metering.model import Device, Event, Installation, Kind, MeterPoint
 from metering.ports import Reading, ReadingsStore, Registry
 from storage import codec
 from storage.log import Log
@@ -45,16 +46,6 @@ class Found(NamedTuple):
 
     item: MeterPoint | Device
     installations: Sequence[Installation]
-
-
-class ChangeRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One change: exactly one of reading, event and gap is there, as `type` says."""
-
-    change_id: str
-    type: str
-    reading: Row | None = None
-    event: Event | None = None
-    gap: Skipped | None = None
 
 
 class Office:
@@ -137,12 +128,12 @@ class Office:
             inside = {device.id for device in self._registry.devices((region,))}
             found = [device for device in found if device.id in inside]
         page, after = _page(found, ("devices", region), limit, cursor)
-        return [Found(device, self._seen(grant, device.id)) for device in page], after
+        return [Found(device, self._sight(grant).installations(device.id)) for device in page], after
 
     def device(self, grant: Grant, device_id: str) -> Found:
         """Return a device; `NotFoundError` where there is none that is or was in the asker's regions."""
         device = self._registry.device(device_id)
-        seen = self._seen(grant, device_id)
+        seen = self._sight(grant).installations(device_id)
         if device is None or not (seen or covers(grant.regions, EVERYWHERE)):
             raise NotFoundError(f"there is no device {device_id}")
         return Found(device, seen)
@@ -169,17 +160,18 @@ class Office:
         """Return the latest current value of each channel, by device and channel, and the next page's cursor."""
         about = ("latest", kinds)
         after = unpack_cursor(cursor, about, (str, str)) if cursor else ("", "")
+        sight = self._sight(grant)
         rows: list[Row] = []
         last = ("", "")
         waiting = [device for device in sorted(devices) if device >= str(after[0])]
         for index in range(0, len(waiting), DEVICES_AT_ONCE):
             found = self._store.latest(waiting[index : index + DEVICES_AT_ONCE], kinds)
             for key, reading in sorted(((_latest_key(each), each) for each in found), key=lambda pair: pair[0]):
-                if key <= after or not self._sees(grant, reading.channel.device, reading.measured_at):
+                if key <= after or not sight.sees(reading.channel.device, reading.measured_at):
                     continue
                 if len(rows) == limit:
                     return rows, pack_cursor(about, *last)
-                rows.append(self._row(reading))
+                rows.append(sight.row(reading))
                 last = key
         return rows, ""
 
@@ -191,11 +183,11 @@ class Office:
             here = installation_on(self.point(grant, point).installations, self.clock())
             return [here.device] if here is not None else []
         everything = covers(grant.regions, EVERYWHERE) and not region
-        inside = sight(self._registry, (region,))
+        inside = sight_of(self._registry, (region,))
         return [
             each.id
             for each in self._registry.devices(grant.regions)
-            if everything or ((here := self._installation(each.id, self.clock())) is not None and inside(here))
+            if everything or ((here := self._here(each.id)) is not None and inside(here))
         ]
 
     def events(
@@ -215,12 +207,13 @@ class Office:
             if covers(grant.regions, EVERYWHERE):
                 devices += sorted({f"gateway:{device.gateway}" for device in known if device.gateway})
         found: list[Event] = []
+        sight = self._sight(grant)
         for _ in range(EVENT_PAGES):
             try:
                 page, after = self._store.events(devices, start, end, limit - len(found), after)
             except StorageError as error:
                 raise cursor_or_storage(error, after) from error
-            found.extend(event for event in page if self._sees(grant, event.device, event.time))
+            found.extend(event for event in page if sight.sees(event.device, event.time))
             if not after or len(found) >= limit:
                 break
         return found, pack_cursor(about, start, end, after) if after else ""
@@ -241,11 +234,12 @@ class Office:
         except ValueError as error:
             raise BadRequestError("after", str(error)) from error
         rows: list[ChangeRow] = []
+        sight = self._sight(grant)
         for found in self._feed.changes(position):
             if isinstance(found, Position):
                 position = found
                 continue
-            row = self._change(grant, found.id, found.item)
+            row = sight.change(found)
             if row is not None:
                 rows.append(row)
             position = found.after
@@ -267,52 +261,23 @@ class Office:
     async def read_now(self, grant: Grant, device_id: str) -> list[Row]:
         """Read a meter now. Raises `NotFoundError`, `TooManyReadsError`, or the `MeterError` that kept it from it."""
         self.device(grant, device_id)
-        if not self._sees(grant, device_id, self.clock()):
+        sight = self._sight(grant)
+        if not sight.sees(device_id, self.clock()):
             raise NotFoundError(f"there is no device {device_id}")
         if self._on_demand is None:
             raise NotFoundError("nobody at this site reads meters on demand")
         blocks = await self._on_demand.read(device_id, grant.token)
         return [
-            self._row(msgspec.structs.replace(reading, current=True))
+            sight.row(msgspec.structs.replace(reading, current=True))
             for block in blocks
             for reading in readings_of(block)
         ]
 
-    def _change(self, grant: Grant, change_id: str, item: Reading | Event | Skipped) -> ChangeRow | None:
-        if isinstance(item, Event):
-            return ChangeRow(change_id, "event", event=item) if self._sees(grant, item.device, item.time) else None
-        if isinstance(item, Skipped):
-            gap = self._gap(grant, item)
-            return ChangeRow(change_id, "gap", gap=gap) if gap is not None else None
-        if not self._sees(grant, item.channel.device, item.measured_at):
-            return None
-        row = msgspec.structs.replace(self._row(item), current=msgspec.UNSET)
-        return ChangeRow(change_id, "reading", reading=row)
+    def _here(self, device: str) -> Installation | None:
+        return installation_on(self._registry.installations_of(device), self.clock())
 
-    def _gap(self, grant: Grant, gap: Skipped) -> Skipped | None:
-        """Return a gap as far as the asker may see it: of the meters in its regions. What names no meter is for all."""
-        seen = {
-            device: count
-            for device, count in gap.readings.items()
-            if self._sees(grant, device, gap.first if gap.first is not None else self.clock())
-        }
-        return msgspec.structs.replace(gap, readings=seen) if seen or not gap.readings else None
-
-    def _installation(self, device: str, instant: int) -> Installation | None:
-        return installation_on(self._registry.installations_of(device), instant)
-
-    def _seen(self, grant: Grant, device: str) -> list[Installation]:
-        sees = sight(self._registry, grant.regions)
-        return [each for each in self._registry.installations_of(device) if sees(each)]
-
-    def _sees(self, grant: Grant, device: str, instant: int) -> bool:
-        return sight(self._registry, grant.regions)(self._installation(device, instant))
-
-    def _row(self, reading: Reading) -> Row:
-        installation = self._installation(reading.channel.device, reading.measured_at)
-        device = self._registry.device(reading.channel.device)
-        serial = installation.serial if installation is not None else device.serial if device is not None else ""
-        return next(rows_of((reading,), installation, serial))
+    def _sight(self, grant: Grant) -> Sight:
+        return Sight(self._registry, grant.regions, self.clock())
 
 
 def _latest_key(reading: Reading) -> tuple[str, str]:

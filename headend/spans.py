@@ -31,7 +31,7 @@ def spans_of_device(registry: Registry, device: str, start: int, end: int, regio
 
     A meter that moves to another region takes its later readings along, and leaves its earlier ones behind.
     """
-    sees = sight(registry, regions)
+    sees = sight_of(registry, regions)
     everything = covers(regions, EVERYWHERE)
     found: list[Span | None] = []
     free_from = start
@@ -46,7 +46,7 @@ def spans_of_device(registry: Registry, device: str, start: int, end: int, regio
     return [span for span in found if span is not None]
 
 
-def sight(registry: Registry, regions: Sequence[str]) -> Callable[[Installation | None], bool]:
+def sight_of(registry: Registry, regions: Sequence[str]) -> Callable[[Installation | None], bool]:
     """Return a test whether an installation lies inside these regions; None is inside only where all is."""
     everything = covers(regions, EVERYWHERE)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headend.rows import from_moment, judge, moment, multiplier, rows_of
+from headend.rows import from_moment, judge, moment, moments, multiplier, rows_of
 from metering.model import Column, Installation, Kind, Source
 from metering.ports import Channel, Reading
 from metering.quality import Quality
@@ -76,6 +76,7 @@ def test_the_primary_value_is_the_product_digit_for_digit(mantissa: int, scale: 
 @given(st.integers(-(10**15), 10**17))
 def test_an_instant_keeps_every_microsecond(instant: int) -> None:
     assert from_moment(moment(instant)) == instant
+    assert moments([instant, instant + 1]) == [moment(instant), moment(instant + 1)]
     assert moment(instant).isoformat().replace("+00:00", "Z") == to_rfc3339(instant)
 
 
