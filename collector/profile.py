@@ -26,6 +26,9 @@ PROFILES = Path(__file__).parent / "profiles"
 MQTT_PREFIX = "mqtt_"  # profiles of meters that publish by themselves are another kind of file
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 _CACHED = 256
+# Stored integers have 64 bits: a type of so many bits leaves room for so large a multiplier.
+LARGEST_MULTIPLIER = 2**31
+MULTIPLIERS = {"uint64": 1, "int64": 1, "bcd64": 1000, "uint48": 2**15, "int48": 2**15}
 
 # Value group D says what a number is (IEC 62056-61): last averages, maxima, instantaneous values, time integrals.
 _KINDS = {4: Kind.AVERAGE, 6: Kind.MAXIMUM_DEMAND, 7: Kind.INSTANTANEOUS, 8: Kind.REGISTER}
@@ -136,6 +139,8 @@ class Point(Place):
             raise ValueError("type: text is no channel; it may be the identity")
         if self.type.startswith("float") and self.multiplier != 1:
             raise ValueError("multiplier: a float is kept as the meter sends it; say a scale")
+        if self.multiplier > MULTIPLIERS.get(self.type, LARGEST_MULTIPLIER):
+            raise ValueError("multiplier: the largest value of this type times it outgrows 64 bits; say a scale")
         if self.kind is None and parse_obis(self.obis)[3] not in _KINDS:
             raise ValueError(f"kind: say it, because value group D of {self.obis} is none of 4, 6, 7, 8")
         return self

@@ -9,6 +9,7 @@ from metering.errors import FrameError
 from metering.model import Column, Kind
 from metering.quality import Quality
 
+LARGEST_STORED = 2**63 - 1  # what every store and wire keeps as an integer
 BINARY_NOISE = Decimal(2) ** -50  # a few units in the last place of a double (2^-53), relative
 ABSENT = object()  # what stands at a path that the message does not have
 
@@ -126,6 +127,8 @@ def read_value(channel: Channel, value: object, root: object, spec: MessageSpec)
     if stored != exact and not (spec.binary and abs(exact - stored) <= abs(exact) * BINARY_NOISE):
         decimals = -channel.column.scale
         raise FrameError(f"{where}{quote(number)} has more digits than the {decimals} decimals kept in the channel")
+    if abs(stored) > LARGEST_STORED:
+        raise FrameError(f"{where}{quote(number)} is larger than any meter's register")
     outside = (
         channel.lowest is not None and channel.highest is not None and not channel.lowest <= stored <= channel.highest
     )
