@@ -33,6 +33,7 @@ from storage.quarantine import Quarantine
 
 CLOCK_CHECK_S = 1.0
 TRIM_S = 60.0
+AFRESH_S = 86400  # how often registers that a meter refused are asked for once more
 ON_DEMAND_S = 10.0  # an on-demand read that has not had its turn by then is given up
 REMEMBER_RECORDS = 256  # how far back in the log the last running totals are looked for at the start
 REMEMBER_BYTES = 4 << 20
@@ -172,6 +173,8 @@ class Gateway:
             if meter.moments is not None and meter.schedule.instantaneous is not None:
                 period = int(meter.schedule.instantaneous)
                 self._schedule.add(self._scheduled(meter, meter.moments, period, spread_offset(meter.id, period)))
+        at = spread_offset(gateway.id, AFRESH_S)
+        self._schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
 
     def _scheduled(self, meter: ModbusMeter, reader: ModbusReader, interval: int, offset: float) -> ScheduledRead:
         return ScheduledRead(meter.id, interval, offset, partial(self._start_read, meter, reader, interval, offset))
@@ -212,7 +215,14 @@ class Gateway:
         """Read a meter, having made sure after each silence that it is still the one that was installed."""
         if not meter.identified:
             await self._identify(meter, transact)
-        return await reader.read(transact, meter.unit, slot=slot, source=source, into=blocks)
+        afresh = reader in meter.afresh
+        if afresh:
+            reader.forget()
+        await reader.read(transact, meter.unit, slot=slot, source=source, into=blocks)
+        if afresh:  # promised is again what it does have: only now is that known
+            meter.afresh.discard(reader)
+            self._spawn(self._keep_promises())
+        return blocks
 
     async def _identify(self, meter: ModbusMeter, transact: Any) -> None:  # noqa: ANN401 - as above
         wanted = meter.settings.serial
@@ -268,6 +278,13 @@ class Gateway:
     def _circuit(self, meter: str, opened: bool, reason: str) -> None:  # noqa: FBT001 - the bus's own signature
         kind = events.METER_SILENT if opened else events.METER_BACK
         self._recorder.raise_event(kind, meter, reason=reason)
+        if not opened and meter in self._meters:
+            self._meters[meter].ask_afresh()
+
+    def _ask_afresh(self, slot: int) -> None:
+        del slot
+        for meter in self._meters.values():
+            meter.ask_afresh()
 
     def _holes(self, meter: str, holes: Holes) -> None:
         unreadable = ", ".join(f"{address}+{count}" for _, address, count in sorted(holes.unreadable))

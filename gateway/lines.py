@@ -1,7 +1,7 @@
 """Makes the wires and the readers of a gateway from its settings. It starts nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collector.bus import Bus
 from collector.drivers.modbus import ModbusReader
@@ -34,11 +34,17 @@ class ModbusMeter:
     moments: ModbusReader | None
     everything: ModbusReader
     identified: bool = False  # its serial number was seen since it last fell silent
+    afresh: set[ModbusReader] = field(default_factory=set)  # those that forget, at their next read, what was refused
 
     @property
     def id(self) -> str:
         """Return the meter's id."""
         return self.settings.id
+
+    def ask_afresh(self) -> None:
+        """Let the readers ask once more for what it refused: that may have been for a while, or another meter's."""
+        readers = (self.registers, self.moments, self.everything)
+        self.afresh |= {reader for reader in readers if reader is not None and reader.holes}
 
 
 def make_link(settings: BusSettings) -> Link:
