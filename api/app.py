@@ -4,6 +4,7 @@ Serve it with `SERVER`, uvicorn's settings: idle connections are closed and the 
 """
 
 import copy
+import gc
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +17,8 @@ from api.routes import changes, events, health, readings, reads, registry
 from headend.service import Office
 
 VERSION = "1.0.0"
+
+GC_YOUNG = 50_000  # allocations between collections; Python's 700 are gone after a quarter of a page
 
 SERVER: dict[str, Any] = {
     "loop": "uvloop",
@@ -32,6 +35,17 @@ _DESCRIPTION = (
     "exact decimal strings. Errors are problem details (RFC 9457). `/v1` changes only by addition: pass over fields "
     "that you do not know."
 )
+
+
+def settle() -> None:
+    """Spare the collector of this process the objects that stay: call it once, when all is imported and open.
+
+    A page of readings is thousands of short-lived objects. With Python's own thresholds they set off full collections
+    that walk the whole program, which took half of the time of a month's reading.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, 20, 50)
 
 
 def create_app(office: Office) -> FastAPI:
