@@ -138,13 +138,16 @@ def _check_points(path: Path, meters: Sequence[MeterSettings]) -> None:
                     f"{meter.point!r} has {key} {getattr(other, key)!r} at meter {other.id!r}; a meter point has one"
                 )
                 raise error_at(path, ("meter", index, key), message)
+    hung: dict[str, list[MeterSettings]] = {}
     for index, meter in enumerate(meters):
-        for other in meters[:index]:
-            if other.point == meter.point and _overlap(other, meter):
+        earlier = hung.setdefault(meter.point, [])
+        for other in earlier:
+            if _overlap(other, meter):
                 message = (
                     f"{meter.point!r} has {other.id!r} at the same time: say when one was removed, the other installed"
                 )
                 raise error_at(path, ("meter", index, "point"), message)
+        earlier.append(meter)
 
 
 def _overlap(one: MeterSettings, two: MeterSettings) -> bool:
