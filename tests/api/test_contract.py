@@ -116,4 +116,5 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", APP, config=Schemathesi
 def test_the_app_does_what_its_document_says(case: Case, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headend.ondemand.READS_PER_MINUTE", 1_000_000)
     put(APP, site.office)
-    case.call_and_validate(headers=site.token("readings:read", "admin"))
+    answer = case.call_and_validate(headers=site.token("readings:read", "admin"))  # raises what does not conform
+    assert answer.status_code < 500
