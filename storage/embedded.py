@@ -20,7 +20,8 @@ from metering.model import Event, Expectation, Kind
 from metering.ports import Page, Reading, ReadingsQuery, SlotsQuery, WriteResult
 from storage import schema
 from storage.embedded_ask import SlotScan, read_events, read_expectations
-from storage.embedded_read import DEVICES_AT_ONCE, Packings, read_latest, read_page
+from storage.embedded_read import DEVICES_AT_ONCE, read_latest, read_page
+from storage.embedded_rows import Packings
 from storage.embedded_write import BlockWriter
 
 READERS = 4  # connections for questions; further askers wait for one

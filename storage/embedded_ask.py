@@ -7,7 +7,7 @@ import msgspec
 
 from metering.model import SECOND, Event, Expectation
 from metering.ports import SlotsQuery
-from storage.embedded_read import FIRST, LAST, Packings, series_of
+from storage.embedded_rows import FIRST, LAST, Packings, series_of
 from storage.versions import OF_AN_INTERVAL, bounds, from_cursor, to_cursor
 
 SLOTS_AT_ONCE = 10_000  # slots that are held in memory at a time

@@ -190,7 +190,9 @@ def test_the_look_for_damage_ends_in_time(store: EmbeddedStore, monkeypatch: pyt
     store.write([blocks(0, 500)])
     store.close()
     monkeypatch.setattr(schema, "CHECK_TIMEOUT_S", 0.0)
-    EmbeddedStore(store.path).close()
+    again = EmbeddedStore(store.path)
+    assert len(month(again)) == 500
+    again.close()
 
 
 def test_many_threads_ask_while_one_writes(store: EmbeddedStore):
