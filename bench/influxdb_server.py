@@ -41,6 +41,7 @@ class InfluxServer:
             for word, value in ports.items():
                 text = text.replace(word, value)
             (directory / name).write_text(text)
+        self._databases = 0
         self._influxd: subprocess.Popen[bytes] | None = None
         self._haproxy: subprocess.Popen[bytes] | None = None
 
@@ -129,6 +130,13 @@ class InfluxServer:
     def create_database(self, name: str) -> None:
         """Make a database with the retention policy `autogen` (for ever); its bucket is `name/autogen`."""
         self.query(f'CREATE DATABASE "{name}"')
+
+    def fresh_database(self) -> str:
+        """Make a database with a name of its own and return the name."""
+        self._databases += 1
+        name = f"meters{self._databases}"
+        self.create_database(name)
+        return name
 
     def drop_database(self, name: str) -> None:
         """Remove a database with all that is in it."""

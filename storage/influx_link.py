@@ -115,7 +115,7 @@ class InfluxLink:
 
     def _post(self, body: bytes) -> Refusal | None:
         for attempt in range(BUSY_RETRIES + 1):
-            self._check_open()
+            self.check_open()
             try:
                 self._writer.write(self.settings.bucket, record=body, write_precision=MICROSECONDS)
             except ApiException as error:
@@ -141,7 +141,7 @@ class InfluxLink:
 
     def rows(self, statement: str) -> Iterator[Row]:
         """Yield the rows of one InfluxQL SELECT or SHOW statement as they come in."""
-        self._check_open()
+        self.check_open()
         # In chunks: one line of JSON each, so that a long answer never stands in memory as a whole.
         form = [("db", self._database), ("q", statement), ("epoch", "u"), ("chunked", "true")]
         if self._policy:
@@ -188,10 +188,12 @@ class InfluxLink:
 
     def close(self) -> None:
         """Release the connections; later calls raise `StorageError`."""
-        self._closed.set()
-        self._client.close()
+        if not self._closed.is_set():
+            self._closed.set()
+            self._client.close()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `StorageError` after `close`."""
         if self._closed.is_set():
             raise StorageError("the InfluxDB store is closed", retry=False)
 

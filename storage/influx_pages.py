@@ -18,6 +18,7 @@ from storage.influx_read import (
     Catalogue,
     copies_in_order,
     events_in_order,
+    first_time,
     last_copies,
     series_ends,
     slots_between,
@@ -177,6 +178,10 @@ def read_slots(link: InfluxLink, catalogue: Catalogue, query: SlotsQuery) -> Ite
     ends = query.kind in OF_AN_INTERVAL
     reach = max(SLOT_REACH, 2 * query.interval * SECOND)
     while layouts and first <= last:
+        nearest = first_time(link, layouts, query.device, first - reach, last + reach)
+        if nearest is None:
+            return
+        first = max(first, nearest - reach)
         until = min(last, first + SLOT_WINDOW - 1)
         found: set[int] = set()
         for lines in layouts:

@@ -190,6 +190,14 @@ def slots_between(
         yield row.time, row.cells[0]
 
 
+def first_time(link: InfluxLink, layouts: Sequence[LayoutLines], device: str, first: int, last: int) -> int | None:
+    """Return the earliest time of a device's points of these layouts in a range, None where there is none."""
+    keys = any_of("layout", (lines.key for lines in layouts))
+    where = f'"device" = {text(device)} AND {keys} AND {between(first, last)}'
+    question = select('"received"', f"{READINGS}, {VERSIONS}", where, "ORDER BY time ASC LIMIT 1")
+    return min((row.time for row in link.rows(question)), default=None)
+
+
 def events_in_order(
     link: InfluxLink, devices: Sequence[str], first: int, last: int, rows: int
 ) -> Iterator[tuple[int, Event]]:

@@ -7,22 +7,20 @@ that only grows; which of them is current is decided when they are read, so arri
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import structlog
 
 from metering.batch import Batch
 from metering.errors import StorageError
-from metering.model import SECOND, Block, Event, Layout
+from metering.model import SECOND, Block, Layout
 from metering.ports import Rejected, WriteResult
 from storage.influx_link import InfluxLink
-from storage.influx_read import DEVICES_PER_QUESTION, Catalogue, copies_between, events_in_order, series_ends
+from storage.influx_notes import APART, note_lines, runs
+from storage.influx_read import DEVICES_PER_QUESTION, Catalogue, copies_between, series_ends
 from storage.line_protocol import (
     Copy,
     LayoutLines,
-    event_line,
-    expectation_line,
     layout_line,
     tag,
 )
@@ -30,7 +28,6 @@ from storage.versions import Version
 
 READINGS_PER_REQUEST = 10_000  # of joined lines in one body: about 300 kB
 COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a time
-APART = 3600 * SECOND  # stored copies of times further apart are asked for separately
 DAY = 86_400 * SECOND
 NEVER = -(2**63)
 EARLIEST, LATEST = -(2**63) // 1000 + DAY, 2**63 // 1000 - DAY  # InfluxDB keeps nanoseconds in 64 bits
@@ -111,7 +108,7 @@ class InfluxWriter:
         self._send(direct, direct_blocks, tally)
         for at in range(0, len(compare), COMPARED_BLOCKS):
             self._compare(compare[at : at + COMPARED_BLOCKS], lines_of, tally)
-        self._write_rest(batches)
+        self._send_quietly(note_lines(self._link, batches))
         return tally.result()
 
     def _prepare(self, blocks: Iterable[Block]) -> dict[int, LayoutLines]:
@@ -177,7 +174,7 @@ class InfluxWriter:
                 continue
             known = stored[place]
             version, merged = _place_for(known[lines.key], copy)
-            new, versions = self._count(lines, known, copy)
+            new, versions = (0, 0) if version in known[lines.key] else self._count(lines, known, copy)
             if merged is not None:
                 line = lines.copy_line(block.device, block.measured_at, merged, version)
                 known[lines.key][version] = merged
@@ -218,11 +215,11 @@ class InfluxWriter:
         for (key, device), instants in times.items():
             if (device, key) not in self._marks:
                 continue  # nothing of this layout is stored for the device
-            for first, last in _runs(sorted(instants)):
+            for first, last in runs(sorted(instants)):
                 together[key, first // APART, last // APART].append((device, first, last))
-        for (key, _, _), runs in together.items():
-            for at in range(0, len(runs), DEVICES_PER_QUESTION):
-                some = runs[at : at + DEVICES_PER_QUESTION]
+        for (key, _, _), parts in together.items():
+            for at in range(0, len(parts), DEVICES_PER_QUESTION):
+                some = parts[at : at + DEVICES_PER_QUESTION]
                 devices = sorted({device for device, _, _ in some})
                 yield by_key[key], devices, min(run[1] for run in some), max(run[2] for run in some)
 
@@ -244,58 +241,11 @@ class InfluxWriter:
             versions += bool(held) and _identity(copy, index) not in held
         return new, versions
 
-    def _write_rest(self, batches: Sequence[Batch]) -> None:
-        expectations: list[str] = []
-        events: list[Event] = []
-        for batch in batches:
-            events += batch.events
-            for one in batch.expectations:
-                try:
-                    expectations.append(expectation_line(one))
-                except ValueError as error:
-                    _log.warning("an expectation cannot be stored", device=one.device, reason=str(error))
-        self._send_quietly(expectations)
-        if events:
-            self._send_quietly(list(self._event_lines(events)))
-
-    def _event_lines(self, events: Sequence[Event]) -> Iterator[str]:
-        """Yield the lines of events that are new or came earlier; a number tells those of one time apart."""
-        held: dict[_Place, dict[str, tuple[int, Event]]] = defaultdict(dict)
-        by_device: dict[str, set[int]] = defaultdict(set)
-        for event in events:
-            by_device[event.device].add(event.time)
-        for device, times in by_device.items():
-            for first, last in _runs(sorted(times)):
-                for number, event in events_in_order(self._link, [device], first, last, len(times)):
-                    held[_Place(device, event.time)][event.id] = (number, event)
-        lines: dict[tuple[_Place, int], str] = {}
-        for event in events:
-            known = held[_Place(event.device, event.time)]
-            number, before = known.get(event.id, (len(known), None))
-            if before is not None and before.received_at <= event.received_at:
-                continue
-            known[event.id] = (number, event)
-            try:
-                lines[_Place(event.device, event.time), number] = event_line(event, number)
-            except ValueError as error:
-                _log.warning("an event cannot be stored", device=event.device, id=event.id, reason=str(error))
-        yield from lines.values()
-
 
 def _shares_a_channel(one: LayoutLines, other: LayoutLines) -> bool:
     mine, theirs = one.layout, other.layout
     same = (mine.kind, mine.source, mine.interval) == (theirs.kind, theirs.source, theirs.interval)
     return same and not set(mine.columns).isdisjoint(theirs.columns)
-
-
-def _runs(times: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of the runs in which neighbours are at most `APART` from each other."""
-    first = times[0]
-    for before, after in pairwise(times):
-        if after - before > APART:
-            yield first, before
-            first = after
-    yield first, times[-1]
 
 
 def _place_for(copies: dict[int, Copy], copy: Copy) -> tuple[int, Copy | None]:

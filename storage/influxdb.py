@@ -36,6 +36,7 @@ class InfluxStore:
 
         """
         with self._writing:
+            self._link.check_open()
             return self._writer.write(batches)
 
     def readings(self, query: ReadingsQuery) -> Page:

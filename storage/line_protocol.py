@@ -4,6 +4,7 @@ The schema is in `docs/storage-schema-influxdb.md`: one point for each block, a 
 that every point has (`received`, `slot`, `revision`, `exceptions`). Times are microseconds since 1970 UTC.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -76,6 +77,7 @@ class LayoutLines:
         self._escaped = [tag(name) for name in self.names]
         self._integer = [column.number == "int" for column in layout.columns]
         self._types = tuple(int if integer else float for integer in self._integer)
+        self._plain = (0,) * len(self.names)
         self._beyond = beyond_int64(self._integer)
         self._tags = f",interval={layout.interval},kind={layout.kind},layout={self.key},source={layout.source}"
         self._form = ",".join(
@@ -111,11 +113,14 @@ class LayoutLines:
         """
         if len(block.values) != len(self.names) or (block.quality and len(block.quality) != len(self.names)):
             raise ValueError(f"block of {block.device!r} has {len(block.values)} values for {len(self.names)} columns")
-        columns = self.layout.columns
-        fitting = [
-            fitted(column.number, value, block.quality_of(index))
-            for index, (column, value) in enumerate(zip(columns, block.values, strict=True))
-        ]
+        if not block.quality and tuple(map(type, block.values)) == self._types and math.isfinite(sum(block.values)):  # type: ignore[arg-type]  # None has another type
+            return Copy(tuple(block.values), self._plain, block.received_at, block.slot, block.revision)
+        fitting = []
+        for index, (column, value) in enumerate(zip(self.layout.columns, block.values, strict=True)):
+            try:
+                fitting.append(fitted(column.number, value, block.quality_of(index)))
+            except ValueError as error:
+                raise ValueError(f"{column.obis} of {block.device!r}: {error}") from None
         values = tuple(value for value, _ in fitting)
         return Copy(values, tuple(flags for _, flags in fitting), block.received_at, block.slot, block.revision)
 
@@ -202,7 +207,7 @@ def layout_from(definition: str) -> Layout:
 
 def event_line(event: Event, number: int) -> str:
     """Return the line of an event. `number` tells events of one device and time apart. Raises ValueError as `tag`."""
-    detail = msgspec.json.encode(event.detail).decode()
+    detail = msgspec.json.encode(event.detail, order="sorted").decode()  # the same id is the same text
     return (
         f"{EVENTS},device={tag(event.device)},number={number} code={quoted(event.code)},name={quoted(event.name)},"
         f"detail={quoted(detail)},received={event.received_at}i {event.time}"

@@ -1,6 +1,5 @@
-"""A real InfluxDB for the tests, started once; each test has a database of its own. A missing binary is a failure."""
+"""A database of its own for each test of the InfluxDB store, and a server that a test may kill."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,19 +8,10 @@ import pytest
 from bench.influxdb_server import InfluxServer
 from storage.influxdb import InfluxSettings, InfluxStore
 
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
-    with InfluxServer(tmp_path_factory.mktemp("influxdb")) as server:
-        yield server
-
 
 @pytest.fixture
 def influx_settings(influx_server: InfluxServer) -> Iterator[InfluxSettings]:
-    name = f"meters{next(_numbers)}"
-    influx_server.create_database(name)
+    name = influx_server.fresh_database()
     yield InfluxSettings(influx_server.url, influx_server.token, f"{name}/autogen", timeout_s=10.0)
     influx_server.drop_database(name)
 

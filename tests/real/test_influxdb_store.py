@@ -1,15 +1,11 @@
 """The InfluxDB store against a real server: exact digits, versions in any order, pages, slots, events."""
 
 import itertools
-import random
 import struct
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from metering.batch import Batch
-from metering.errors import StorageError
 from metering.model import SECOND, Block, Column, Event, Expectation, Kind, Layout, Source
 from metering.ports import Reading, ReadingsQuery, SlotsQuery
 from metering.quality import Quality
@@ -130,65 +126,6 @@ def test_a_correction_before_the_first_value_ends_in_the_same_state(influx_store
     assert [one.value for one in everything(influx_store)] == [7, 50.0, 230.5]
 
 
-_arrival = st.builds(
-    lambda slot, value, flag, revision, received, whole: block(
-        T + slot * QUARTER,
-        *((value, 230.5, 50.0) if whole else (value,)),
-        layout=ALL if whole else ONE,
-        quality=(flag, 0, 0) if whole else (flag,),
-        revision=revision,
-        received_at=received,
-    ),
-    st.integers(0, 2),
-    st.sampled_from([1, 2, 2**64]),
-    st.sampled_from([0, Quality.ESTIMATED, Quality.EDITED]),
-    st.integers(0, 2),
-    st.integers(1, 3),
-    st.booleans(),
-)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(arrivals=st.lists(_arrival, min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_any_order_and_any_repetition_end_in_the_same_state(
-    influx_store: InfluxStore, arrivals: list[Block], seed: int
-) -> None:
-    chance = random.Random(seed)
-    states = []
-    for turn in range(3):
-        device = f"m{next(_devices)}"
-        shuffled = [moved_to(one, device) for one in arrivals]
-        if turn:
-            shuffled += chance.sample(shuffled, chance.randint(0, len(shuffled)))
-            chance.shuffle(shuffled)
-        while shuffled:
-            size = chance.randint(1, len(shuffled))
-            influx_store.write([batch(*shuffled[:size])])
-            shuffled = shuffled[size:]
-        states.append(
-            [
-                (
-                    one.measured_at,
-                    one.channel.column,
-                    one.value,
-                    one.quality,
-                    one.revision,
-                    one.received_at,
-                    one.current,
-                )
-                for one in everything(influx_store, device, versions=True)
-            ]
-        )
-    assert states[0] == states[1] == states[2]
-
-
-_devices = itertools.count(100)
-
-
-def moved_to(one: Block, device: str) -> Block:
-    return Block(one.layout, device, one.measured_at, one.received_at, one.values, one.slot, one.quality, one.revision)
-
-
 def test_pages_join_without_hole_or_repetition(influx_store: InfluxStore) -> None:
     blocks = [block(T + index * QUARTER, index, 230.5, 50.0) for index in range(40)]
     edits = [block(T + index * QUARTER, index + 1, layout=ONE, revision=1) for index in range(0, 40, 3)]
@@ -205,11 +142,6 @@ def test_pages_join_without_hole_or_repetition(influx_store: InfluxStore) -> Non
                 break
         assert found == everything(influx_store, versions=versions)
         assert len(found) == 120 + (14 if versions else 0)
-
-
-def test_a_cursor_of_something_else_is_refused(influx_store: InfluxStore) -> None:
-    with pytest.raises(StorageError, match="not a cursor"):
-        influx_store.readings(ReadingsQuery("m1", 0, T, after="%%%"))
 
 
 def test_instants_begin_at_the_start_and_intervals_after_it(influx_store: InfluxStore) -> None:
@@ -302,12 +234,3 @@ def test_another_program_reads_the_same_as_the_one_that_wrote(
         assert other.write([batch(block(T, 1, 230.5, None))]).versions == 1
     finally:
         other.close()
-
-
-def test_a_closed_store_says_so(influx_store: InfluxStore) -> None:
-    influx_store.ping()
-    influx_store.close()
-    with pytest.raises(StorageError, match="closed"):
-        influx_store.ping()
-    with pytest.raises(StorageError, match="closed"):
-        influx_store.write([batch(block(T, 1, 2.0, 3.0))])
