@@ -262,11 +262,12 @@ class _RtuLine:
 
     def _speaker(self) -> int | None:
         """Return the unit that owed an answer and has begun one, where the one that was asked has not."""
-        if not self._owed or self._begun():
+        asked = self._asked
+        if not self._owed or asked is None or self._begun():
             return None
         now = time.monotonic()
         for unit, (function, until) in self._owed.items():
-            if until > now and bytes((unit, function)) in self._buffer:
+            if until > now and unit != asked.unit and bytes((unit, function)) in self._buffer:
                 del self._owed[unit]
                 return unit
         return None
