@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 
@@ -36,8 +37,13 @@ def bind(settings: ApiSettings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except OSError as error:
         raise ConfigError(
-            f"the API cannot listen on {settings.listen}: {error.strerror}; choose another address"
+            f"the API cannot listen on {settings.listen}: {_reason(error)}; choose another address"
         ) from None
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: `create_server` adds the address to them, which stands in our message already."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
 
 
 async def serve(app: FastAPI, listening: socket.socket, settings: ApiSettings, stop: asyncio.Event) -> None:
