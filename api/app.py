@@ -90,6 +90,8 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            # What the guard and the last resort answer, wherever it happens.
+            operation["responses"] |= {str(status): each for status, each in problems.responses(413, 414, 500).items()}
             answer = operation["responses"].get("200", {}).get("content", {})
             if answer.get("application/json") == {"schema": {}}:
                 del answer["application/json"]
