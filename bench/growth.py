@@ -27,8 +27,9 @@ from storage.quarantine import Quarantine
 ENDPOINTS = 100
 READS_PER_S = 100  # of meters, at each size: as many as the fewest meters give at one second
 SIZES = (100, 1_000, 20_000)
-WARM_UP_S = 4.0
-MEASURED_S = 9.0
+WARM_UP_S = 9.0  # the promises of 20,000 meters are one long first commit, which reads wait behind
+MEASURED_S = 8.0
+EVEN = 0.1  # the share by which the readings counted may differ from those due in that time
 BAR = 1.20
 
 
@@ -43,7 +44,7 @@ def run() -> list[Row]:
     """Measure each size; the ratio is to the fewest meters."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     units = max(SIZES) // ENDPOINTS
-    with StaticServer(ENDPOINTS, range(1, units + 1), struct.pack(">f", 230.5) * 300) as server:
+    with StaticServer(ENDPOINTS, range(1, units + 1), struct.pack(">f", 0.5) * 300) as server:
         costs = {size: _at(size, server.ports) for size in SIZES}
     least = costs[SIZES[0]]
     return [_row(size, cost, least) for size, cost in costs.items() if size != SIZES[0]]
@@ -51,6 +52,7 @@ def run() -> list[Row]:
 
 def _row(size: int, cost: _Cost, least: _Cost) -> Row:
     ratio = cost.us / least.us
+    even = abs(cost.readings / least.readings - 1) <= EVEN
     return Row(
         f"growth {size:,} meters",
         cost.us,
@@ -59,7 +61,7 @@ def _row(size: int, cost: _Cost, least: _Cost) -> Row:
         least.us,
         ratio,
         f"ratio <= {BAR}",
-        ratio <= BAR,
+        ratio <= BAR and even,
         f"{cost.readings} and {least.readings} readings at {READS_PER_S} reads/s; commits and idle time included",
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ class Gateway:
         self._plan()
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
         await self._keep_promises()
+        # Meters, plans and settings live until the end: the collector of cycles need not walk them again and again,
+        # which at 20,000 meters took half as much time as reading them.
+        gc.collect()
+        gc.freeze()
         recording_ends = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             recorder = group.create_task(self._recorder.run(recording_ends))
@@ -103,6 +108,7 @@ class Gateway:
             self._recorder.raise_event(events.GATEWAY_STOPPED)
             recording_ends.set()
             await recorder
+        gc.unfreeze()
 
     async def read_now(self, device: str) -> list[Block]:
         """Read one meter on demand: all its values, recorded as such, and returned.
