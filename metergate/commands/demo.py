@@ -1,6 +1,7 @@
 """`metergate demo`: the main job on one machine: simulated meters, gateway, store, API, and a table to watch."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from metergate.http import bind, serve
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals
-from metergate.site import SiteFile
+from metergate.site import ApiSettings, SiteFile
 from metergate.world import Places
 from metering import timing
 from metering.errors import ConfigError, StorageError
@@ -46,9 +47,13 @@ def run_demo(api: str, data: Path, seconds: float | None) -> None:
 async def _run(api: str, data: Path, seconds: float | None) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    with bind(_api_settings(api)) as listening:  # before anything starts: a taken port is told at once
+        await _run_over(listening, api, data, stop, seconds)
+
+
+async def _run_over(listening: socket.socket, api: str, data: Path, stop: asyncio.Event, seconds: float | None) -> None:
     async with _world(data) as places:
         site = demo_site(places, data, api)
-        listening = bind(site.api)
         parts = build(site, with_api=True)
         try:
             await _watch(parts, places, listening, stop, seconds)
@@ -56,7 +61,9 @@ async def _run(api: str, data: Path, seconds: float | None) -> None:
             parts.close()
 
 
-async def _watch(parts: Parts, places: Places, listening: Any, stop: asyncio.Event, seconds: float | None) -> None:  # noqa: ANN401 - a socket, as `bind` makes it
+async def _watch(
+    parts: Parts, places: Places, listening: socket.socket, stop: asyncio.Event, seconds: float | None
+) -> None:
     from api.app import create_app  # noqa: PLC0415 - the API's packages load while the meters already listen
 
     parts.stop = stop
@@ -102,6 +109,13 @@ async def _world(data: Path) -> AsyncIterator[Places]:
         except TimeoutError:
             child.kill()
             await child.wait()
+
+
+def _api_settings(listen: str) -> ApiSettings:
+    try:
+        return ApiSettings(listen=listen)
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
 
 
 def demo_site(places: Places, data: Path, api: str) -> SiteFile:
