@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.row import Row
-from metergate.parts import log_directory
 from metering import timing
 from metering.model import SECOND
 from simulators.static_server import StaticServer
@@ -140,7 +139,7 @@ def _memory(pid: int) -> dict[str, int]:
 
 def _first_reading(data: Path) -> tuple[int, int]:
     """Return when the first record with readings was durable, and how many readings the log holds."""
-    log = Log.open(log_directory(data), LogLimits(min_free_bytes=0))
+    log = Log.open(data / "log", LogLimits(min_free_bytes=0))
     first = readings = 0
     try:
         at = log.first_seq
