@@ -111,6 +111,8 @@ def build(site: SiteFile, *, with_api: bool) -> Parts:
     quarantine = Quarantine(site.gateway.data / "quarantine", QUARANTINE_BYTES)
     gateway = Gateway(site, log, quarantine)
     projection = Projection(log, store, CURSOR, quarantine)
+    if isinstance(store, EmbeddedStore) and store.is_empty:
+        projection.rewind()  # a store that was deleted or set aside is filled again from what the log still has
     parts = Parts(site, log, store, quarantine, gateway, projection)
     if with_api:
         parts.office = build_office(parts)
@@ -120,8 +122,8 @@ def build(site: SiteFile, *, with_api: bool) -> Parts:
 def build_office(parts: Parts) -> "Office":
     """Return the head-end's office over these parts."""
     from headend.registry import MemoryRegistry  # noqa: PLC0415 - only where the API runs
-    from headend.service import Office  # noqa: PLC0415
-    from headend.tokens import TokenBook  # noqa: PLC0415
+    from headend.service import Office  # noqa: PLC0415 - as above
+    from headend.tokens import TokenBook  # noqa: PLC0415 - as above
 
     site = parts.site
     return Office(

@@ -36,7 +36,7 @@ async def _run(site: SiteFile, *, with_api: bool) -> None:
 async def run_with_api(parts: Parts) -> None:
     """Run the parts with the API in front of them."""
     from api.app import create_app  # noqa: PLC0415 - only where the API runs
-    from metergate.http import bind, serve  # noqa: PLC0415
+    from metergate.http import bind, serve  # noqa: PLC0415 - as above
 
     assert parts.office is not None  # noqa: S101 - built with the API
     settings = parts.site.api
