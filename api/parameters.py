@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Query, Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.problems import ProblemError
 from headend.completeness import Wanted
@@ -26,8 +26,8 @@ def _instant(text: object) -> object:
     return from_rfc3339(text.upper())
 
 
-_AS_TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
-Instant = Annotated[int, BeforeValidator(_instant), Field(json_schema_extra=_AS_TIME)]
+# Absent or a time; the document speaks of the time alone, since a query cannot say null.
+Instant = Annotated[int | None, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Obis = Annotated[
     str,
     Field(
@@ -64,8 +64,8 @@ class InRegion(Pages):
 class Range(Strict):
     """From and to; the last day where they are left out."""
 
-    from_: Instant | None = Field(None, alias="from", json_schema_extra=_AS_TIME)
-    to: Instant | None = Field(None, json_schema_extra=_AS_TIME)
+    from_: Instant = Field(None, alias="from")
+    to: Instant = None
     cursor: Cursor = ""
 
     def bounds(self, now: int) -> tuple[int, int]:
