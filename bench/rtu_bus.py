@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import random
 import struct
+import sys
 import time
 from multiprocessing.connection import Connection
 
@@ -48,8 +49,9 @@ def run() -> list[Row]:
         ours.send("stop")
         counters: LineCounters = ours.recv()
     finally:
-        child.join(START_S)
-        child.close()
+        child.join(0.0 if sys.exc_info()[0] else START_S)
+        child.terminate()
+        child.join()
     ratio = limit / measured
     wrong = counters.early + counters.collisions + counters.bad_frames
     return [

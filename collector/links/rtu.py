@@ -7,6 +7,7 @@ time is heard out, and who speaks all the same into another's exchange is told f
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pymodbus.framer import FramerType
 
@@ -27,6 +28,7 @@ LATE_LIMIT_S = 2.0
 OWED_S = 5.0  # for so long an answer that was not heard out may still come and be known for what it is
 APART_S = 1.0  # how long a unit that babbles, or whose exchange was cancelled, is left alone
 DRAIN_LIMIT_S = 2.0  # a line that is not silent by then is babbling and is not waited for
+LOOK_S = 0.002  # until the event loop has read once more
 BUFFER_BYTES = 1024  # what is searched for the answer; noise before it is let go
 CHECKED_EXCEPTION = 2 + RTU_OVERHEAD
 
@@ -112,7 +114,8 @@ class _RtuLine:
                 self._drop("no unit answered any more")
             if not self._begun():
                 await self._hear_out(exchange)
-            if not await self._silent(0.0, DRAIN_LIMIT_S):
+            missing = exchange.reply_length + RTU_OVERHEAD - len(self._buffer) if self._begun() else 0
+            if not await self._silent(time.monotonic() + missing * self._character_s, DRAIN_LIMIT_S):
                 self._apart[exchange.unit] = time.monotonic() + APART_S
             raise
         finally:
@@ -200,8 +203,11 @@ class _RtuLine:
         except MeterError:
             self._owed[exchange.unit] = exchange.pdu[0], time.monotonic() + OWED_S
 
-    def _tick(self, future: asyncio.Future[bytes]) -> None:
-        """End an exchange that is late, or whose answer has begun and broken off."""
+    def _tick(self, future: asyncio.Future[bytes], *, looked: bool = False) -> None:
+        """End an exchange that is late, or whose answer has begun and broken off, having read all that is there.
+
+        uvloop runs timers before it reads: after a stall of ours the answer may have come and lie unread.
+        """
         if future.done():
             return
         due = self._due
@@ -210,6 +216,8 @@ class _RtuLine:
         left = due - time.monotonic()
         if left > 0:
             self._loop.call_later(left, self._tick, future)
+        elif not looked:
+            self._loop.call_later(LOOK_S, partial(self._tick, future, looked=True))
         else:
             future.set_exception(self._complaint())
 
