@@ -136,6 +136,7 @@ def check_what_is_missing(answer: dict[str, Any], held: set[int], lives: list[Li
                 assert not [later for later in held if slot < later <= life.dead], timing.to_rfc3339(slot)
 
 
+@pytest.mark.timeout(400)  # 21 starts, each as long as the machine takes
 async def test_a_site_killed_twenty_times_keeps_what_its_log_acknowledged_once_and_tells_what_is_missing(
     open_world: Callable[[dict[str, Any]], Awaitable[World]], make_site: Callable[..., Site]
 ):
