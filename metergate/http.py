@@ -9,12 +9,11 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from api.app import SERVER, settle
 from metergate.site import ApiSettings, split_address
 from metering.errors import ConfigError
 
-MAX_CONNECTIONS = 256
-KEEP_ALIVE_S = 30
-SHUTDOWN_S = 5
+BACKLOG = 256
 
 
 class _Server(uvicorn.Server):
@@ -34,7 +33,7 @@ def bind(settings: ApiSettings) -> socket.socket:
     host, port = split_address(settings.listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"the API cannot listen on {settings.listen}: {_reason(error)}; choose another address"
@@ -47,18 +46,11 @@ def _reason(error: OSError) -> str:
 
 
 async def serve(app: FastAPI, listening: socket.socket, settings: ApiSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop`, then let open answers end within SHUTDOWN_S."""
+    """Serve until `stop`, then let open answers end within `SERVER`'s limit."""
     config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
+        app, log_config=None, ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key, **SERVER
     )
+    settle()
     server = _Server(config)
     running = asyncio.ensure_future(server.serve(sockets=[listening]))
     ending = asyncio.ensure_future(stop.wait())
