@@ -1,6 +1,6 @@
 """The committed OpenAPI document: `python -m api.openapi` writes it anew, unless it would take anything away.
 
-`/v1` changes only by addition (DOMAIN 12); a test holds the app to the file.
+`/v1` changes only by addition; a test holds the app to the file.
 """
 
 import json

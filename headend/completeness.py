@@ -1,6 +1,6 @@
 """Completeness: what was promised to be read, what of it is held, and which slots are missing. Not the filling of gaps.
 
-It rests on the expectations that the gateways stamp when a schedule starts or ends (DOMAIN 6): expected = held +
+It rests on the expectations that the gateways stamp when a schedule starts or ends: expected = held +
 recovered + no supply + lost + missing, where missing is what nothing accounts for yet.
 """
 

@@ -344,7 +344,7 @@ BATCHES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BATCHES, st.data())
 def test_any_order_and_any_repetition_end_in_the_same_answers(
     make_store: MakeStore, batches: list[Batch], data: st.DataObject
