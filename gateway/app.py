@@ -20,6 +20,7 @@ from gateway.clock import Clock
 from gateway.identity import same_serial
 from gateway.last import LastValues
 from gateway.lines import ModbusMeter, make_buses, make_modbus_meters, make_mqtt_meters, make_mqtt_settings
+from gateway.past import newest_at, remember
 from gateway.promised import Promised
 from gateway.push import PushSlots
 from gateway.recorder import Recorder, RecorderStatus
@@ -28,16 +29,13 @@ from gateway.settings import GatewayFile
 from metering import events
 from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Source
-from storage.codec import unpack
-from storage.log import Log, Record
+from storage.log import Log
 from storage.quarantine import Quarantine
 
 CLOCK_CHECK_S = 1.0
 TRIM_S = 60.0
 AFRESH_S = 86400  # how often registers that a meter refused are asked for once more
 ON_DEMAND_S = 10.0  # an on-demand read that has not had its turn by then is given up
-REMEMBER_RECORDS = 256  # how far back in the log the last running totals are looked for at the start
-REMEMBER_BYTES = 4 << 20
 
 logger = structlog.get_logger(__name__)
 
@@ -65,7 +63,7 @@ class Gateway:
         self._log = log
         self._quarantine = quarantine
         self.source = f"gateway:{gateway.id}"
-        self.clock = Clock(_newest_at(log))
+        self.clock = Clock(newest_at(log))
         self.last = LastValues()
         self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
         self._buses = make_buses(file, self.clock.now, self._circuit)
@@ -85,7 +83,7 @@ class Gateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""
-        self._remember()
+        remember(self._log, self._watch)
         self._plan()
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
         await self._keep_promises()
@@ -144,30 +142,6 @@ class Gateway:
         )
 
     # --- the start ----------------------------------------------------------------------------------------------------
-
-    def _remember(self) -> None:
-        """Take the last running totals out of the log's end, so that a fall over a restart is seen."""
-        first = max(self._log.first_seq, self._log.next_seq - REMEMBER_RECORDS)
-        size = 0
-        while first < self._log.next_seq and size < REMEMBER_BYTES:
-            items = self._log.read(first, REMEMBER_RECORDS, REMEMBER_BYTES)
-            if not items:
-                return
-            for item in items:
-                if isinstance(item, Record):
-                    first, size = item.seq + 1, size + len(item.payload)
-                    self._remember_batch(item.payload)
-                else:
-                    first = item.to_seq + 1
-
-    def _remember_batch(self, payload: bytes) -> None:
-        try:
-            batch = unpack(payload)
-        except ValueError as error:  # the projection quarantines it; here it only holds nothing to remember
-            logger.warning("a record of the log cannot be read", reason=str(error))
-            return
-        for block in batch.blocks:
-            self._watch.remember(block)
 
     def _plan(self) -> None:
         gateway = self._file.gateway
@@ -303,8 +277,12 @@ class Gateway:
         async with self._promising:
             self._recorder.promise(self._promised.settle(self.clock.now()))
             await self._recorder.commit()
-            if not self._recorder.status().refusal:
+            if self._recorder.status().refusal:
+                return
+            try:
                 await asyncio.to_thread(self._promised.keep)
+            except OSError as error:  # told again at the next change or start: the log takes it for the same promise
+                logger.warning("the promises could not be written down", reason=str(error))
 
     async def _watch_clock(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -321,9 +299,3 @@ class Gateway:
             await asyncio.to_thread(self._log.trim)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), TRIM_S)
-
-
-def _newest_at(log: Log) -> int:
-    """Return when the newest record was appended: a clock that is before it has lost its time."""
-    newest = log.read(log.next_seq - 1) if log.next_seq > log.first_seq else []
-    return max((item.appended_at for item in newest if isinstance(item, Record)), default=0)
