@@ -13,7 +13,7 @@ import pytest
 from metering.model import Skipped
 from storage.log import Log, LogLimits, Record
 
-KILLS = 20
+KILLS = [pytest.param(20), pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(0)])]
 WRITER = Path(__file__).with_name("log_writer.py")
 
 
@@ -46,10 +46,11 @@ def run_and_kill(directory: Path, name: str, lines_first: int, chance: random.Ra
 
 
 @pytest.mark.fault
-def test_twenty_kills_lose_nothing_that_was_acknowledged_and_double_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", KILLS)
+def test_kills_lose_nothing_that_was_acknowledged_and_double_nothing(tmp_path: Path, kills: int) -> None:
     chance = random.Random(20)
     acknowledged: dict[int, str] = {}
-    for kill in range(KILLS):
+    for kill in range(kills):
         got = run_and_kill(tmp_path / "log", f"run{kill}", chance.randrange(1, 150), chance)
         assert not acknowledged.keys() & got.keys(), "a seq was given twice"
         acknowledged.update(got)
