@@ -1,4 +1,4 @@
-"""A site killed again and again in mid-stream: what its log acknowledged is stored once, and what is missing is told."""
+"""A site killed again and again: what its log acknowledged is stored once, and what is missing is told."""
 
 import asyncio
 import random
