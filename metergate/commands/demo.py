@@ -25,7 +25,9 @@ from metering import timing
 from metering.errors import ConfigError, StorageError
 from metering.model import SECOND
 
-FLEET = Path(__file__).parents[2] / "config" / "simulation.toml"
+# The simulated site: in an installed package beside the code, in a checkout in config/.
+_INSTALLED = Path(__file__).parents[1] / "simulation.toml"
+FLEET = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[2] / "config" / "simulation.toml"
 START_S = 20.0  # the simulated site listens by then, or something is wrong with this machine
 GOODBYE_S = 5.0
 REGISTERS = "10s"
@@ -38,7 +40,7 @@ REGION = "demo/town"
 def run_demo(api: str, data: Path, seconds: float | None) -> None:
     """Run the demo until Ctrl-C, or for so many seconds; print `readings=N meters=N gaps=N` at the end."""
     if not FLEET.exists():
-        raise ConfigError(f"{FLEET} is missing: the demo runs from a checkout of metergate")
+        raise ConfigError(f"{FLEET} is missing: install metergate anew, or run the demo from a checkout")
     configure_logging(quiet=True)
     data.mkdir(parents=True, exist_ok=True)
     uvloop.run(_run(api, data.resolve(), seconds))
