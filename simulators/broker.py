@@ -19,6 +19,7 @@ LOOPBACK = "127.0.0.1"
 START_S = 10.0  # until the broker accepts a connection
 STOP_S = 5.0  # until it has gone after being asked; then it is killed
 POLL_S = 0.02
+QUEUED_MESSAGES = 100_000
 PORT_TRIES = 5  # somebody else may take a free port before the broker does
 
 # /usr/sbin is not on every user's path, and Debian puts Mosquitto there.
@@ -80,7 +81,9 @@ class MosquittoBroker:
         """Return what it said when it did not start; empty when it stands."""
         self._folder = tempfile.TemporaryDirectory(prefix="metergate-broker-")
         folder = Path(self._folder.name)
-        lines = [f"listener {self.port} {self.host}", "persistence false", "log_type error", self._extra]
+        # By default it drops what a subscriber on a busy machine leaves waiting beyond 1,000 messages.
+        queue = f"max_queued_messages {QUEUED_MESSAGES}"
+        lines = [f"listener {self.port} {self.host}", "persistence false", "log_type error", queue, self._extra]
         if "allow_anonymous" not in self._extra:
             lines.append("allow_anonymous true")
         if os.geteuid() == 0:
