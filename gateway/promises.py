@@ -1,6 +1,5 @@
 """What this gateway has promised to read, kept across restarts: completeness rests on it, not on what is running."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import msgspec
 
 from metering.errors import StorageError
 from metering.model import Expectation
+from storage.files import replace_file
 
 
 class Promises:
@@ -45,17 +45,7 @@ class Promises:
         """Make the last `settle` durable."""
         if self._next == self._open:
             return
-        temporary = self._path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(self._next))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(self._path, msgspec.json.encode(self._next))
         self._open = self._next
 
     def _load(self) -> list[Expectation]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering.timing import now
-from storage.files import write_all
+from storage.files import replace_file
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ITEMS = 1000
@@ -76,7 +75,7 @@ class Quarantine:
                 return False
             path = self._directory / f"{next(self._serial):012d}-{digest}{SUFFIX}"
             try:
-                _write(path, data)
+                replace_file(path, data)
             except OSError:
                 self.dropped += 1
                 return False
@@ -119,18 +118,3 @@ def read_items(directory: Path) -> Iterator[QuarantineItem]:
 def _serial_of(path: Path) -> int:
     serial = path.stem.partition("-")[0]
     return int(serial) if serial.isdigit() else 0
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
-        try:
-            write_all(fd, data, 0)
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from bench.influxdb_server import InfluxServer
 from headend.tokens import TokenBook
 from metergate.world import World
+from simulators.broker import free_port
 from simulators.fleet_file import load_fleet
 
 pytestmark = pytest.mark.real
@@ -67,12 +67,6 @@ profile = "eastron_sdm120"
 point = "p2"
 region = "js"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def held(client: httpx.AsyncClient, point: str, least: int) -> dict[str, Any]:
