@@ -80,7 +80,7 @@ class TcpLink:
         if wire is None:
             wire = await self._connect()
         transaction = self._transaction = self._transaction % 0xFFFF + 1
-        unit, pdu, length, _ = exchange
+        unit, pdu, length = exchange[:3]
         head = _MBAP.pack(transaction, 0, length + 1, unit)
         # Of a read: everything before the registers. Of a write: the whole answer.
         self._head = head + (bytes((pdu[0], length - 2)) if pdu[0] <= READ_INPUT_REGISTERS else pdu[:length])
