@@ -5,9 +5,10 @@ Values are whole millionths of the base unit: uV, uA, uW, uvar, uVA, uWh, uvarh,
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from metering.model import SECOND
 from simulators import curves
@@ -17,6 +18,7 @@ MICRO = 1_000_000
 MONTH_START = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z: when a meter is taken to have been installed
 DEMAND_PERIOD = 900 * SECOND
 NOMINAL_V = 230.0
+_FOR_EVER = 1 << 62  # us: a switch that is still open
 NOMINAL_HZ = 50.0
 
 # Value group C of a quantity (IEC 62056-61) for the sum and for each phase.
@@ -64,6 +66,17 @@ class Totals:
     def __sub__(self, other: "Totals") -> "Totals":
         return Totals([[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(self.rows, other.rows, strict=True)])
 
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals([[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(self.rows, other.rows, strict=True)])
+
+
+class _Gap(NamedTuple):
+    """When nothing flowed, and what would have flowed in the gaps before."""
+
+    start: int
+    end: int
+    before: Totals
+
 
 @dataclass
 class Meter:
@@ -72,8 +85,10 @@ class Meter:
     settings: MeterSettings
     supply_on: bool = True
     _phases: list[Phase] = field(init=False)
-    _base: Totals = field(init=False)  # subtracted: what flowed before the installation and while the supply was off
-    _off: Totals | None = field(init=False, default=None)
+    _base: Totals = field(init=False)  # subtracted: what flowed before the installation
+    _switched: list[tuple[int, int]] = field(init=False, default_factory=list)  # when the supply was off: from, to
+    _failed: list[tuple[int, int]] = field(init=False, default_factory=list)
+    _gaps: list["_Gap"] = field(init=False, default_factory=list)  # both together, in order and apart
     _peak: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -82,6 +97,9 @@ class Meter:
         # A meter of the same shape still differs: its size varies with the seed.
         self._permille = round(made.size * (800 + (made.seed * 7919) % 400))
         self._base = self._flow(made.installed_at)
+        if not self.supply_on:
+            self._switched.append((made.installed_at, _FOR_EVER))
+            self._gaps = self._merged()
 
     # -- what changes it
 
@@ -89,7 +107,9 @@ class Meter:
         """Replace the meter by a new one at `at` (us): another serial number, and a register that begins again."""
         self.settings = replace(self.settings, serial=serial, installed_at=at, start_wh=start_wh)
         self._base = self._flow(at)
-        self._off = None if self.supply_on else self._flow(at)
+        self._switched = [] if self.supply_on else [(at, _FOR_EVER)]
+        self._failed = []
+        self._gaps = self._merged()
         self._peak = None
 
     def jump(self, by_wh: int) -> None:
@@ -100,15 +120,18 @@ class Meter:
         """Open or close the supply at `at` (us): without it nothing flows and the totals stand still."""
         if on == self.supply_on:
             return
-        if on and self._off is not None:
-            missed = self._flow(at) - self._off
-            self._base = Totals(
-                [[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(self._base.rows, missed.rows, strict=True)]
-            )
-            self._off = None
+        if on:
+            since, _ = self._switched.pop()
+            self._switched.append((since, at))
         else:
-            self._off = self._flow(at)
+            self._switched.append((at, _FOR_EVER))
         self.supply_on = on
+        self._gaps = self._merged()
+
+    def interrupt(self, start: int, end: int) -> None:
+        """Let the network fail from `start` to `end` (us), past or to come: nothing flows meanwhile."""
+        self._failed.append((start, end))
+        self._gaps = self._merged()
 
     def set_clock(self, *, offset_s: float, drift_ppm: float) -> None:
         """Let the meter's clock be wrong by `offset_s` at the installation, and run `drift_ppm` too fast since."""
@@ -133,16 +156,47 @@ class Meter:
         self._energies(now, shown)
         self._instantaneous(now, shown)
         block = now - now % DEMAND_PERIOD
-        shown["1-0:1.4.0*255"] = self._demand(block)
+        shown["1-0:1.4.0*255"] = self.demand(block) if self.supply_on else 0
         shown["1-0:1.6.0*255"] = self._peak_demand()
         return shown
+
+    def energies(self, at: int) -> dict[str, int]:
+        """Return the energy totals alone, by OBIS code in millionths, as of any instant since the installation (us)."""
+        shown: dict[str, int] = {}
+        self._energies(at, shown)
+        return shown
+
+    def has_supply(self, at: int) -> bool:
+        """Tell whether power could flow at `at` (us): the switch was closed and the network there."""
+        return not any(gap.start <= at < gap.end for gap in self._gaps)
+
+    def demand(self, end: int) -> int:
+        """Return uW: the mean power taken in over the demand period that ended at `end` (us)."""
+        if end - DEMAND_PERIOD < self.settings.installed_at:
+            return 0
+        taken = self._totals(end) - self._totals(end - DEMAND_PERIOD)
+        return sum(row[0] for row in taken.rows) * 1000 // DEMAND_PERIOD
 
     def _flow(self, at: int) -> Totals:
         permille = self._permille
         return Totals([[curve.energy(at) * permille // 1000 for curve in phase] for phase in self._phases])
 
-    def _totals(self, now: int) -> Totals:
-        return (self._off or self._flow(max(now, self.settings.installed_at))) - self._base
+    def _totals(self, at: int) -> Totals:
+        total = self._flow(max(at, self.settings.installed_at)) - self._base
+        index = bisect_left(self._gaps, at, key=lambda gap: gap.start) - 1
+        if index < 0:
+            return total
+        gap = self._gaps[index]
+        return total - gap.before - (self._flow(min(at, gap.end)) - self._flow(gap.start))
+
+    def _merged(self) -> list["_Gap"]:
+        gaps: list[_Gap] = []
+        missed = Totals([[0] * 4 for _ in self._phases])
+        for start, end in _union([*self._switched, *self._failed], self.settings.installed_at):
+            gaps.append(_Gap(start, end, missed))
+            if end < _FOR_EVER:
+                missed += self._flow(end) - self._flow(start)
+        return gaps
 
     def _energies(self, now: int, shown: dict[str, int]) -> None:
         # mW x us to uWh: 1 uWh = 3.6e6 mW x us. Phases are rounded down first, so that they add up to the sum exactly.
@@ -187,7 +241,7 @@ class Meter:
 
     def _power(self, phase: Phase, now: int) -> tuple[int, int]:
         """Return uW and uvar of one phase, in minus out."""
-        if not self.supply_on:
+        if not self.has_supply(now):
             return 0, 0
         active = phase.active_in.power(now) - phase.active_out.power(now)
         reactive = phase.reactive_in.power(now) - phase.reactive_out.power(now)
@@ -200,13 +254,6 @@ class Meter:
         quick = 0.6 * math.sin(seconds / 3.7 + turn) + 0.3 * math.sin(seconds / 29 + 2 * turn)
         return NOMINAL_V + day + quick
 
-    def _demand(self, block: int) -> int:
-        """Return uW: the mean power taken in over the demand period that ended at `block`."""
-        if block - DEMAND_PERIOD < self.settings.installed_at or not self.supply_on:
-            return 0
-        taken = self._flow(block) - self._flow(block - DEMAND_PERIOD)
-        return sum(row[0] for row in taken.rows) * 1000 // DEMAND_PERIOD
-
     def _peak_demand(self) -> int:
         """Return uW: the highest demand of a week, which by the curve is the highest there ever is."""
         if self._peak is None:
@@ -215,6 +262,17 @@ class Meter:
             steps = (b - a for a, b in pairwise(totals))
             self._peak = max(steps) * self._permille // DEMAND_PERIOD
         return self._peak
+
+
+def _union(spans: list[tuple[int, int]], first: int) -> list[tuple[int, int]]:
+    """Return the spans from `first` on, in order, those that touch as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted((max(start, first), end) for start, end in spans if end > first):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _code(c: int, d: int) -> str:

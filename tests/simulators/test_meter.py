@@ -124,6 +124,44 @@ def test_without_supply_nothing_flows_and_the_totals_stand_still():
     assert meter.values(on + 3600 * SECOND)[energy(1)] > before[energy(1)]
 
 
+HOURS = st.lists(st.integers(1, 400), min_size=2, max_size=8, unique=True).map(sorted)
+
+
+@given(SETTINGS, HOURS, HOURS)
+def test_what_a_meter_showed_stays_so_whatever_happens_later(
+    settings: MeterSettings, cuts: list[int], asked: list[int]
+):
+    hour = 3600 * SECOND
+    meter = Meter(settings)
+    known: dict[int, int] = {}
+    steps = sorted([(at, 1) for at in cuts] + [(at, 0) for at in asked])
+    for at, is_switch in steps:
+        instant = MONTH_START + at * hour
+        if is_switch:
+            meter.switch_supply(on=not meter.supply_on, at=instant)
+        known[instant] = meter.energies(instant)[energy(1)]
+        assert {then: meter.energies(then)[energy(1)] for then in known} == known
+    assert sorted(known.values()) == [known[instant] for instant in sorted(known)]
+
+
+def test_a_power_failure_takes_out_what_would_have_flowed_even_while_the_switch_is_open():
+    meter, plain = Meter(MeterSettings(seed=2)), Meter(MeterSettings(seed=2))
+    start, hour = MONTH_START + YEAR, 3600 * SECOND
+    meter.interrupt(start, start + hour)
+    meter.switch_supply(on=False, at=start + hour // 2)
+    meter.switch_supply(on=True, at=start + 2 * hour)
+    taken = plain.energies(start + 2 * hour)[energy(1)] - plain.energies(start)[energy(1)]
+    assert meter.energies(start + 2 * hour)[energy(1)] == plain.energies(start)[energy(1)]
+    assert abs(plain.energies(start + 9 * hour)[energy(1)] - meter.energies(start + 9 * hour)[energy(1)] - taken) <= 6
+    assert [meter.has_supply(start + part * hour // 4) for part in (-1, 0, 3, 7, 8)] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
 def test_a_swapped_meter_has_another_serial_and_begins_at_its_own_register():
     meter = Meter(MeterSettings(seed=2, start_wh=5_000_000, serial="777"))
     at = MONTH_START + YEAR
