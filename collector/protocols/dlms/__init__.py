@@ -1,0 +1,1 @@
+"""DLMS/COSEM, bytes to values and back, for clients and servers alike: no sockets, no event loop."""
