@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keystore import KeyStore, forbid_core_dumps, make_master, read_master
+from gateway.keystore import KeyStore, make_master, read_master
 from metering.errors import ConfigError, StorageError
 
 GUEK = bytes(range(16))
