@@ -1,0 +1,232 @@
+"""The account of one of a meter's profiles: which intervals are expected, held, without supply, lost. It reads nothing.
+
+Intervals are numbered by the profile's grid. What nothing accounts for is a hole. Losing an account loses no data: its
+rows are read once more.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.grid import Grid
+from metering.ranges import Ranges
+
+MAX_INTERVALS = 100_000  # that one account looks back: 69 days of minutes, 1,041 days of quarter hours
+
+Span = tuple[int, int]  # numbers of intervals, half-open
+_Spans = list[Span]
+
+
+class Counts(NamedTuple):
+    """expected = held + no_supply + lost + missing, in intervals."""
+
+    expected: int
+    held: int
+    no_supply: int
+    lost: int
+
+    @property
+    def missing(self) -> int:
+        """Return how many intervals nothing accounts for."""
+        return self.expected - self.held - self.no_supply - self.lost
+
+
+class Verdict(NamedTuple):
+    """What became known by an answer of the meter: intervals without supply, and intervals that it does not have."""
+
+    no_supply: Sequence[Span] = ()
+    lost: Sequence[Span] = ()
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """An account as it is stored."""
+
+    interval: int
+    zone: str
+    since: int
+    first: int
+    held: _Spans
+    no_supply: _Spans
+    lost: _Spans
+    blank: _Spans
+    doubted: _Spans
+    power_fail: _Spans
+
+
+class Account:
+    """One profile of one device.
+
+    `since` is the first interval that somebody was promised: what the meter does not have from before is left blank
+    and is not lost. `first` is the first that is asked for.
+    """
+
+    def __init__(self, grid: Grid, since: int, first: int) -> None:
+        self.grid = grid
+        self.since = since
+        self.first = first
+        self.held = Ranges()
+        self.no_supply = Ranges()
+        self.lost = Ranges()
+        self.blank = Ranges()  # not in the meter, and never promised
+        self.recovered = 0  # rows that filled holes, since the start of this process
+        self._doubted = Ranges()  # absent in the answer of an earlier attempt
+        self._doubted_now = Ranges()  # absent in an answer of this one
+        self._underway = Ranges()  # came, and is not in the log yet
+        self._power_fail = Ranges()  # rows that the meter marked so, and gaps beside them
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def open_attempt(self) -> None:
+        """Begin a new attempt: what was absent is asked for once more, and what never reached the log too."""
+        self._doubted.update(self._doubted_now)
+        self._doubted_now = Ranges()
+        self._underway = Ranges()
+
+    def piece(self, newest: int, rows: int, oldest: int | None = None) -> Span | None:
+        """Return the newest run of at most `rows` intervals that holds all its holes; None where there is none.
+
+        `newest` and `oldest` (None: as far as the account reaches) are the bounds, inclusive.
+        """
+        holes = self.holes(newest, oldest)
+        if not holes:
+            return None
+        high = holes[-1][1]
+        floor = high - rows
+        low = next(max(start, floor) for start, end in holes if end > floor)
+        return low, high
+
+    def holes(self, newest: int, oldest: int | None = None) -> _Spans:
+        """Return the runs that are to be asked for, in order, within the bounds (inclusive)."""
+        known = self._settled()
+        known.update(self._doubted_now)
+        known.update(self._underway)
+        return list(known.gaps(max(self.first, oldest if oldest is not None else self.first), newest + 1))
+
+    def counts(self, newest: int) -> Counts:
+        """Return the counts up to the interval `newest`, inclusive."""
+        end = max(newest + 1, self.first)
+        return Counts(
+            end - self.first - self.blank.count(self.first, end),
+            self.held.count(self.first, end),
+            self.no_supply.count(self.first, end),
+            self.lost.count(self.first, end),
+        )
+
+    # --- learning -----------------------------------------------------------------------------------------------------
+
+    def came(self, numbers: Iterable[int], power_fail: Iterable[int] = ()) -> None:
+        """Note rows that came and are on their way into the log; `power_fail` are those with that mark."""
+        for number in numbers:
+            self._underway.add(number, number + 1)
+        for number in power_fail:
+            self._power_fail.add(number, number + 1)
+
+    def hold(self, numbers: Iterable[int]) -> None:
+        """Note rows that the log has. A row that came late outdoes what was said of its interval before."""
+        for number in numbers:
+            if number < self.first:
+                continue
+            if number < (self.held.last or number):
+                self.recovered += number not in self.held
+            self.held.add(number, number + 1)
+            for other in (self.no_supply, self.lost, self.blank, self._doubted, self._doubted_now, self._underway):
+                other.remove(number, number + 1)
+
+    def answered(self, low: int, high: int, present: Iterable[int], failures: Iterable[Span] = ()) -> Verdict:
+        """Judge what a whole, successful answer about low <= n < high did not have.
+
+        `present` are the rows that it had, `failures` the intervals inside recorded power failures. What is absent
+        there is without supply at once; elsewhere the meter is asked a second time, in another attempt, before it is
+        lost. A gap beside a row that the meter marked for a power failure is without supply too.
+        """
+        known = self._settled()
+        known.update(self._underway)
+        known.update(Ranges((number, number + 1) for number in present))
+        no_supply, lost = Ranges(), Ranges()
+        without = Ranges(failures)
+        for start, end in known.gaps(max(low, self.first), high):
+            no_supply.update(Ranges(without.inside(start, end)))
+            for one, other in list(without.gaps(start, end)):
+                for again in list(self._doubted.inside(one, other)):
+                    (no_supply if self._beside_power_fail(again) else lost).add(*again)
+                for fresh in list(self._doubted.gaps(one, other)):
+                    self._doubted_now.add(*fresh)
+        return self._settle(no_supply, lost)
+
+    def expire(self, before: int) -> Verdict:
+        """Give up what is still a hole before an interval: the meter answers, and its memory does not reach there."""
+        known = self._settled()
+        known.update(self._underway)
+        lost = Ranges(known.gaps(self.first, before))
+        return self._settle(Ranges(), lost)
+
+    def forget(self, before: int) -> None:
+        """Drop all that lies before an interval: it is no longer asked for or counted."""
+        if before <= self.first:
+            return
+        for each in self._all():
+            each.remove(self.first, before)
+        self.first = before
+
+    def bound(self, newest: int) -> None:
+        """Keep the account within its limit."""
+        self.forget(newest + 1 - MAX_INTERVALS)
+
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    def kept(self) -> Kept:
+        """Return the account as it is stored; what this attempt found absent counts as found."""
+        doubted = Ranges(self._doubted)
+        doubted.update(self._doubted_now)
+        sets = (self.held, self.no_supply, self.lost, self.blank, doubted, self._power_fail)
+        return Kept(self.grid.interval, self.grid.zone, self.since, self.first, *(list(each) for each in sets))
+
+    @classmethod
+    def restored(cls, kept: Kept) -> "Account":
+        """Return the account that was stored."""
+        account = cls(Grid(kept.interval, kept.zone), kept.since, kept.first)
+        account.held, account.no_supply, account.lost = Ranges(kept.held), Ranges(kept.no_supply), Ranges(kept.lost)
+        account.blank = Ranges(kept.blank)
+        account._doubted = Ranges(kept.doubted)
+        account._power_fail = Ranges(kept.power_fail)
+        return account
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _settle(self, no_supply: Ranges, lost: Ranges) -> Verdict:
+        blank = list(lost.inside(self.first, self.since)) if self.since > self.first else []
+        for span in blank:
+            lost.remove(*span)
+            self.blank.add(*span)
+        self.no_supply.update(no_supply)
+        self.lost.update(lost)
+        for span in [*no_supply, *lost, *blank]:
+            self._doubted.remove(*span)
+            self._doubted_now.remove(*span)
+        return Verdict(list(no_supply), list(lost))
+
+    def _beside_power_fail(self, span: Span) -> bool:
+        start, end = span
+        if start - 1 not in self._power_fail and end not in self._power_fail:
+            return False
+        self._power_fail.add(start, end)
+        return True
+
+    def _settled(self) -> Ranges:
+        settled = Ranges(self.held)
+        for each in (self.no_supply, self.lost, self.blank):
+            settled.update(each)
+        return settled
+
+    def _all(self) -> tuple[Ranges, ...]:
+        return (
+            self.held,
+            self.no_supply,
+            self.lost,
+            self.blank,
+            self._doubted,
+            self._doubted_now,
+            self._underway,
+            self._power_fail,
+        )
