@@ -21,7 +21,11 @@ class Receiver(Protocol):
         ...
 
     def complaint(self) -> str:
-        """Return what came instead of a reply, in words, when the time is over; empty when nothing came at all."""
+        """Return what came instead of a reply, in words; empty when nothing came at all.
+
+        The exchange has ended without its reply: what came is forgotten, and what follows begins another reply, so that
+        the bus may repeat the request with the same receiver.
+        """
         ...
 
 

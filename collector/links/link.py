@@ -4,8 +4,11 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from collector.exchange import Exchange
+from collector.exchange import Exchange, Speed
+from collector.protocols import modbus_times
 from metering.errors import FrameError
+
+SEVEN_EVEN = "7E1"  # IEC 62056-21 begins so; a port that is opened as 8N1 carries it, with the parity in its eighth bit
 
 # A meter is given a multiple of its usual turnaround, and no less than this above it (a busy meter answers late).
 TURNAROUND_FACTOR = 3.0
@@ -96,6 +99,22 @@ class Link(Protocol):
 def turnaround_limit(turnaround_s: float) -> float:
     """Return how long a meter may think before it counts as silent."""
     return max(turnaround_s * TURNAROUND_FACTOR, turnaround_s + TURNAROUND_SLACK_S)
+
+
+def character_time(parameters: LinkParameters, speed: Speed | None = None) -> float:
+    """Return the seconds that one character occupies the line, at another speed where one is given; 0 on a network."""
+    if not parameters.baud:
+        return 0.0
+    baud, line_format = speed or (parameters.baud, parameters.line_format)
+    bits = 10 if line_format == SEVEN_EVEN else modbus_times.parse_format(line_format).bits
+    return modbus_times.character_time(baud, bits)
+
+
+def silence(parameters: LinkParameters) -> float:
+    """Return the seconds of silence that separate what two stations say on a line; 0 on a network."""
+    if not parameters.baud:
+        return 0.0
+    return modbus_times.silent_interval(parameters.baud, modbus_times.parse_format(parameters.line_format).bits)
 
 
 class Backoff:

@@ -7,11 +7,12 @@ import time
 from pymodbus.framer import FramerType
 
 from collector.exchange import Exchange
-from collector.links.link import Backoff, LinkParameters, LinkStatus, Pulse, turnaround_limit
-from collector.links.wire import Wire, tcp_wire
+from collector.links.connection import Connection
+from collector.links.link import LinkParameters, turnaround_limit
+from collector.links.wire import tcp_wire
 from collector.protocols.modbus import READ_INPUT_REGISTERS, check_reply
 from collector.protocols.modbus_adu import MBAP_LENGTH, parse_mbap
-from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError
+from metering.errors import FrameError, MeterError, NoAnswerError
 
 LATENCY_S = 0.002  # for predictions: a request and its answer through a local network
 NETWORK_MARGIN_S = 0.8  # for time-outs: a mobile or overloaded network
@@ -19,31 +20,23 @@ NETWORK_MARGIN_S = 0.8  # for time-outs: a mobile or overloaded network
 _MBAP = struct.Struct(">HHHB")
 
 
-class TcpLink:
+class TcpLink(Connection):
     """A `Link` over one TCP connection. A silent unit never costs the others their connection."""
 
     def __init__(self, host: str, port: int = 502) -> None:
-        self.name = f"tcp {host}:{port}"
-        self.parameters = LinkParameters(latency_s=LATENCY_S)
-        self.sent_at = 0.0
-        self._host = host
-        self._port = port
-        self._wire: Wire | None = None
-        self._backoff = Backoff()
+        super().__init__(
+            f"tcp {host}:{port}",
+            LinkParameters(latency_s=LATENCY_S),
+            lambda received, lost: tcp_wire(host, port, FramerType.SOCKET, received, lost),
+        )
         self._buffer = b""
         self._transaction = 0
-        # The request under way: its future, what a good answer begins with and how long it is, and when it is late.
-        self._waiting: asyncio.Future[bytes] | None = None
-        self._asked: Exchange | None = None
+        # The request under way: what a good answer begins with and how long it is, and when it is late.
         self._head = b""
         self._size = 0
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._pulse = Pulse()
-        self._connects = 0
-        self._strays = 0
-        self._last_error = ""
 
     def wire_time(self, exchange: Exchange) -> float:
         """Return 0: on a network the characters take no time worth counting."""
@@ -59,17 +52,9 @@ class TcpLink:
         del unit
         return 0.0
 
-    def reachable(self) -> bool:
-        """Tell whether the wire is connected or may be connected at once."""
-        return self._wire is not None or time.monotonic() >= self._backoff.next_at
-
-    def status(self) -> LinkStatus:
-        """Return how the connection fares."""
-        return LinkStatus(self._wire is not None, self._connects, self._strays, self._last_error)
-
     async def close(self) -> None:
         """Disconnect."""
-        self._drop("closed")
+        await super().close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -95,48 +80,8 @@ class TcpLink:
             self._waiting = None
         return reply
 
-    # --- connection -------------------------------------------------------------------------------------------------
-
-    async def _connect(self) -> Wire:
-        now = time.monotonic()
-        if now < self._backoff.next_at:
-            raise LinkDownError(f"{self.name}: {self._last_error}; next attempt in {self._backoff.next_at - now:.1f} s")
-        self._loop = asyncio.get_running_loop()
-        wire = tcp_wire(self._host, self._port, FramerType.SOCKET, self._received, self._lost)
-        try:
-            await wire.open()
-        except LinkDownError as error:
-            self._last_error = str(error)
-            self._backoff.fail(time.monotonic())
-            raise
-        self._wire = wire
+    def _opened(self) -> None:
         self._buffer = b""
-        self._connects += 1
-        self._pulse = Pulse()
-        return wire
-
-    def _lost(self, reason: str) -> None:
-        self._wire = None
-        if not self._pulse.alive:  # taken in and thrown out: a peer that has all the connections it wants
-            self._backoff.fail(time.monotonic())
-        self._drop(reason)
-
-    def _drop(self, reason: str) -> None:
-        """Let the connection go; who waits for an answer is told that it was the link."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
-        self._last_error = reason
-        self._settle(LinkDownError(f"{self.name}: connection lost: {reason}"))
-
-    def _settle(self, outcome: bytes | MeterError) -> None:
-        future = self._waiting
-        if future is None or future.done():
-            return
-        if isinstance(outcome, bytes):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -185,7 +130,7 @@ class TcpLink:
         # The usual case, in one comparison: transaction, protocol, length, unit, function and byte count.
         future = self._waiting
         if len(data) == self._size and future is not None and data.startswith(self._head):
-            self._answered()
+            self._answered(self._asked.unit)  # type: ignore[union-attr] # somebody waits
             if not future.done():
                 future.set_result(data[MBAP_LENGTH:])
             return
@@ -212,16 +157,10 @@ class TcpLink:
         if unit != asked.unit:
             self._settle(FrameError(f"unit {unit} answered, asked was {asked.unit}"))
             return
-        self._answered()
+        self._answered(unit)
         try:
             check_reply(asked.pdu, pdu)
         except MeterError as error:
             self._settle(error)
         else:
             self._settle(pdu)
-
-    def _answered(self) -> None:
-        assert self._asked is not None  # noqa: S101 - somebody waits
-        if not self._pulse.alive:
-            self._backoff.succeed()
-        self._pulse.beat(self._asked.unit)

@@ -6,6 +6,7 @@ foreign answers, and closes a connection for all units after a few time-outs of 
 
 import asyncio
 import logging
+import os
 import socket
 import termios
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from collections.abc import Callable
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.framer import FramerType
 from pymodbus.transaction import TransactionManager
+from pymodbus.transport.serialtransport import SerialTransport
 
 from collector.protocols.modbus_times import LineFormat
 from metering.errors import LinkDownError
 
 CONNECT_TIMEOUT_S = 5.0
+READ_BYTES = 4096
 # A peer that vanished without a word: no acknowledgement of what was sent, or of three probes on an idle connection.
 UNACKNOWLEDGED_S = 10.0
 KEEPALIVE_IDLE_S = 30
@@ -62,6 +65,45 @@ class Wire(TransactionManager):
     def write(self, data: bytes) -> None:
         """Send bytes."""
         self.transport.write(data)  # type: ignore[attr-defined] # pymodbus declares the base of all transports
+
+    def unread(self, limit: int) -> bytes:
+        """Return what came and was not read yet, at most about `limit` bytes.
+
+        Raises:
+            LinkDownError: the other side has ended the connection.
+
+        """
+        transport = self.transport
+        serial = transport.sync_serial if isinstance(transport, SerialTransport) else None
+        read = bytearray()
+        try:
+            descriptor = serial.fileno() if serial is not None else transport.get_extra_info("socket").fileno()
+            while len(read) < limit:
+                data = os.read(descriptor, READ_BYTES)
+                if not data and serial is not None:  # so says a port that has nothing
+                    break
+                if not data:
+                    raise LinkDownError("closed by the other side")
+                read += data
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError) as error:  # the last where the transport has let it go
+            raise LinkDownError(str(error)) from error
+        return bytes(read)
+
+    def set_baud(self, baud: int) -> None:
+        """Speak at another speed from now on; nothing on a network.
+
+        Raises:
+            LinkDownError: the port cannot.
+
+        """
+        transport = self.transport
+        try:
+            if isinstance(transport, SerialTransport) and transport.sync_serial.baudrate != baud:
+                transport.sync_serial.baudrate = baud
+        except (OSError, termios.error, ValueError) as error:
+            raise LinkDownError(f"{self._client}: {baud} baud: {error}") from error
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the event loop read, without pymodbus's buffer of one frame."""
