@@ -26,10 +26,12 @@ from collector.bus import Lane
 from gateway.app import Gateway
 from gateway.checks import RegisterWatch
 from gateway.clock import Clock
-from gateway.lines import ModbusMeter, make_buses, make_modbus_meters
+from gateway.lines import make_bus_meters, make_buses
+from gateway.meters import BusMeter
 from gateway.recorder import Recorder
 from gateway.schedule import spread_offset
 from gateway.settings import GatewayFile
+from gateway.work import MeterWork
 from metering.model import SECOND, Block, Source
 from simulators.static_server import StaticServer
 from storage.codec import unpack
@@ -248,17 +250,17 @@ async def _closed_loop(site: _Site) -> _Span:
     clock = Clock()
     recorder = Recorder(site.log, clock, "gateway:bench")
     buses = make_buses(site.file, clock.now, lambda *_: None)
-    meters = make_modbus_meters(site.file, lambda *_: None)
+    meters = make_bus_meters(site.file, lambda *_: None)
+    work = MeterWork(buses, recorder.raise_event)
     watch = RegisterWatch({})
     stop = asyncio.Event()
 
-    async def poll(meter: ModbusMeter) -> None:
-        reader, bus = meter.moments, buses[meter.settings.bus or ""]
+    async def poll(meter: BusMeter) -> None:
+        reader = meter.moments
         assert reader is not None
         while not stop.is_set():
             blocks: list[Block] = []
-            work = partial(reader.read, unit=meter.unit, slot=None, source=Source.POLL, into=blocks)
-            await bus.submit(Lane.SCHEDULE, meter.id, work)
+            await work.work_on(meter, Lane.SCHEDULE, partial(reader.read, slot=None, source=Source.POLL, into=blocks))
             recorder.add([watch.check(block) for block in blocks])
 
     async with asyncio.TaskGroup() as group:

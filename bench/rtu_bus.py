@@ -11,18 +11,20 @@ import random
 import struct
 import sys
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 
 import uvloop
 
 from bench.row import Row
 from collector.bus import Bus, Lane, cycle_time
-from collector.drivers.modbus import ModbusReader
+from collector.drivers.modbus import ModbusReader, ModbusTalk
+from collector.exchange import Transact
 from collector.links import RtuLink
 from collector.plan import rtu_max_gap
 from collector.profile import load_profile
 from collector.protocols.modbus_times import parse_format
-from metering.model import Source
+from metering.model import Block, Source
 from simulators.modbus_rtu import LineCounters, RtuLine
 from simulators.unit import FixedRegisters, Unit
 
@@ -86,21 +88,24 @@ def _line(parent: Connection) -> None:
         line.close()
 
 
+async def _read(reader: ModbusReader, blocks: list[Block], transact: Transact) -> None:
+    await reader.read(ModbusTalk(transact), slot=None, source=Source.POLL, into=blocks)
+
+
 async def _measure(port: str) -> tuple[float, float, int]:
     """Return the measured and the least seconds of a cycle, and its readings."""
     profile = load_profile("eastron_sdm630").model_copy(update={"turnaround": TURNAROUND_S})
     gap = rtu_max_gap(BAUD, parse_format(FORMAT).bits, TURNAROUND_S)
-    readers = {unit: ModbusReader(profile, str(unit), max_gap=gap) for unit in UNITS}
+    readers = {unit: ModbusReader(profile, str(unit), unit, max_gap=gap) for unit in UNITS}
     bus = Bus(RtuLink(port, BAUD, FORMAT, opened="8N1"))
-    limit = cycle_time(bus.link.parameters, [e for unit, reader in readers.items() for e in reader.exchanges(unit)])
+    limit = cycle_time(bus.link.parameters, [e for reader in readers.values() for e in reader.exchanges()])
     cycles = math.ceil(SECONDS / limit)
 
     async def poll(unit: int, times: int) -> int:
         reader, count = readers[unit], 0
         for _ in range(times):
-            blocks = await bus.submit(
-                Lane.SCHEDULE, str(unit), lambda transact: reader.read(transact, unit, slot=None, source=Source.POLL)
-            )
+            blocks: list[Block] = []
+            await bus.submit(Lane.SCHEDULE, str(unit), partial(_read, reader, blocks))
             count += sum(len(block.values) for block in blocks)
         return count
 

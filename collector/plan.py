@@ -56,6 +56,10 @@ class Holes:
     def __bool__(self) -> bool:
         return bool(self.cuts or self.unreadable)
 
+    def __str__(self) -> str:
+        """Say which registers are not there: address and count; empty where all of them are."""
+        return ", ".join(f"{address}+{count}" for _, address, count in sorted(self.unreadable))
+
 
 def rtu_max_gap(baud: int, bits_per_character: int, turnaround_s: float) -> int:
     """Return the longest gap (registers) that is quicker to read over than to ask once more, on this serial line."""

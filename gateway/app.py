@@ -3,39 +3,35 @@
 import asyncio
 import contextlib
 import gc
-import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
 
-from collector.bus import BusStatus, Lane
-from collector.drivers.modbus import ModbusReader
+from collector.bus import BusStatus
 from collector.mqtt import ListenerStatus, MqttListener
-from collector.plan import Holes
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
-from gateway.identity import same_serial
 from gateway.last import LastValues
-from gateway.lines import ModbusMeter, make_buses, make_modbus_meters, make_mqtt_meters, make_mqtt_settings
+from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings
 from gateway.past import newest_at, remember
 from gateway.promised import Promised
 from gateway.push import PushSlots
+from gateway.reading import Reading
 from gateway.recorder import Recorder, RecorderStatus
-from gateway.schedule import Schedule, ScheduledRead, gateway_offset, spread_offset
+from gateway.schedule import Schedule, ScheduledRead, spread_offset
 from gateway.settings import GatewayFile
+from gateway.work import MeterWork
 from metering import events
-from metering.errors import MeterError, RefusedError
-from metering.model import SECOND, Block, Source
+from metering.errors import RefusedError
+from metering.model import Block
 from storage.log import Log
 from storage.quarantine import Quarantine
 
 CLOCK_CHECK_S = 1.0
 TRIM_S = 60.0
 AFRESH_S = 86400  # how often registers that a meter refused are asked for once more
-ON_DEMAND_S = 10.0  # an on-demand read that has not had its turn by then is given up
 
 logger = structlog.get_logger(__name__)
 
@@ -67,7 +63,7 @@ class Gateway:
         self.last = LastValues()
         self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
         self._buses = make_buses(file, self.clock.now, self._circuit)
-        self._meters = make_modbus_meters(file, self._holes)
+        self._meters = make_bus_meters(file, self._holes)
         mqtt = make_mqtt_meters(file)
         periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
         self._push = PushSlots(periods)
@@ -75,8 +71,9 @@ class Gateway:
         self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
         self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
         self._schedule = Schedule(self.clock)
-        self._refused: dict[str, str] = {}
-        self._reads: set[asyncio.Task[None]] = set()
+        self._work = MeterWork(self._buses, self._recorder.raise_event)
+        self._reading = Reading(self._work, self.clock, self._take, self._spawn, self._learned)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._promising = asyncio.Lock()
 
     # --- for the wiring -----------------------------------------------------------------------------------------------
@@ -84,7 +81,10 @@ class Gateway:
     async def run(self, stop: asyncio.Event) -> None:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""
         remember(self._log, self._watch)
-        self._plan()
+        gateway = self._file.gateway
+        self._reading.plan(self._schedule, self._meters.values(), gateway.id, gateway.jitter)
+        at = spread_offset(gateway.id, AFRESH_S)
+        self._schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
         await self._keep_promises()
         # Meters, plans and settings live until the end: the collector of cycles need not walk them again and again,
@@ -100,7 +100,7 @@ class Gateway:
             if self._listener is not None:
                 group.create_task(self._listener.run(stop))
             await stop.wait()
-            await self._end_reads()
+            await self._end_tasks()
             for bus in self._buses.values():
                 await bus.close()
             self._recorder.raise_event(events.GATEWAY_STOPPED)
@@ -119,14 +119,7 @@ class Gateway:
         meter = self._meters.get(device)
         if meter is None:
             raise RefusedError("it cannot be asked: it publishes by itself, or it was removed", code=0, meter=device)
-        blocks = await self._buses[meter.settings.bus or ""].submit(
-            Lane.ON_DEMAND,
-            meter.id,
-            partial(self._read_identified, meter, meter.everything, None, Source.ON_DEMAND, []),
-            deadline=time.monotonic() + ON_DEMAND_S,
-        )
-        self._take(blocks)
-        return blocks
+        return await self._reading.read_now(meter)
 
     def status(self) -> GatewayStatus:
         """Return how everything fares."""
@@ -138,89 +131,15 @@ class Gateway:
             self._recorder.status(),
             self.clock.suspect,
             self.clock.steps,
-            dict(self._refused),
+            self._work.refused,
         )
 
-    # --- the start ----------------------------------------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        gateway = self._file.gateway
-        for meter in self._meters.values():
-            if meter.registers is not None and meter.schedule.registers is not None:
-                interval = int(meter.schedule.registers)
-                offset = gateway_offset(gateway.id, gateway.jitter, interval)
-                self._schedule.add(self._scheduled(meter, meter.registers, interval, offset))
-            if meter.moments is not None and meter.schedule.instantaneous is not None:
-                period = int(meter.schedule.instantaneous)
-                self._schedule.add(self._scheduled(meter, meter.moments, period, spread_offset(meter.id, period)))
-        at = spread_offset(gateway.id, AFRESH_S)
-        self._schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
-
-    def _scheduled(self, meter: ModbusMeter, reader: ModbusReader, interval: int, offset: float) -> ScheduledRead:
-        return ScheduledRead(meter.id, interval, offset, partial(self._start_read, meter, reader, interval, offset))
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _start_read(self, meter: ModbusMeter, reader: ModbusReader, interval: int, offset: float, slot: int) -> None:
-        due_s = slot / SECOND + offset
-        late_s = self.clock.now() / SECOND - due_s
-        deadline = time.monotonic() + interval - late_s
-        self._spawn(self._read_scheduled(meter, reader, slot, deadline))
+    # --- inside -------------------------------------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
-
-    async def _read_scheduled(self, meter: ModbusMeter, reader: ModbusReader, slot: int, deadline: float) -> None:
-        blocks: list[Block] = []
-        work = partial(self._read_identified, meter, reader, slot, Source.POLL, blocks)
-        try:
-            await self._buses[meter.settings.bus or ""].submit(Lane.SCHEDULE, meter.id, work, deadline=deadline)
-        except MeterError as error:
-            meter.identified = meter.identified and error.kind in {"busy", "late"}
-            logger.debug("not read", meter=meter.id, slot=slot, kind=error.kind, reason=str(error))
-        finally:
-            self._take(blocks)
-
-    async def _read_identified(
-        self,
-        meter: ModbusMeter,
-        reader: ModbusReader,
-        slot: int | None,
-        source: Source,
-        blocks: list[Block],
-        transact: Any,  # noqa: ANN401 - the bus's own callable, `collector.exchange.Transact`
-    ) -> list[Block]:
-        """Read a meter, having made sure after each silence that it is still the one that was installed."""
-        if not meter.identified:
-            await self._identify(meter, transact)
-        afresh = reader in meter.afresh
-        if afresh:
-            reader.forget()
-        await reader.read(transact, meter.unit, slot=slot, source=source, into=blocks)
-        if afresh:  # promised is again what it does have: only now is that known
-            meter.afresh.discard(reader)
-            self._spawn(self._keep_promises())
-        return blocks
-
-    async def _identify(self, meter: ModbusMeter, transact: Any) -> None:  # noqa: ANN401 - as above
-        wanted = meter.settings.serial
-        if not wanted or meter.profile.identity is None:
-            meter.identified = True
-            return
-        shown = await meter.everything.identify(transact, meter.unit) or ""
-        if same_serial(shown, wanted):
-            if self._refused.pop(meter.id, None):
-                logger.info("the meter that was installed answers again", meter=meter.id)
-            meter.identified = True
-            return
-        reason = f"unit {meter.unit} shows serial number {shown}, installed is {wanted}"
-        if self._refused.get(meter.id) != reason:
-            self._refused[meter.id] = reason
-            logger.error("another meter answers; it is not read", meter=meter.id, reason=reason)
-            self._recorder.raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
-        raise MeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _take(self, blocks: Sequence[Block]) -> None:
         """Flag what is to be flagged and hand blocks to the recorder."""
@@ -233,10 +152,10 @@ class Gateway:
             self.last.take(block)
         self._recorder.add(checked)
 
-    async def _end_reads(self) -> None:
-        for task in self._reads:
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._reads, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- what happens by itself ---------------------------------------------------------------------------------------
 
@@ -249,7 +168,7 @@ class Gateway:
     def _published(self, block: Block) -> None:
         placed = self._push.place(block)
         if self._promised.is_new(placed):
-            self._spawn(self._keep_promises())
+            self._learned()
         self._take([placed])
 
     def _malformed(self, topic: str, payload: bytes, reason: str) -> None:
@@ -266,11 +185,14 @@ class Gateway:
         for meter in self._meters.values():
             meter.ask_afresh()
 
-    def _holes(self, meter: str, holes: Holes) -> None:
-        unreadable = ", ".join(f"{address}+{count}" for _, address, count in sorted(holes.unreadable))
-        if unreadable:
-            self._recorder.raise_event(events.REGISTERS_UNREADABLE, meter, registers=unreadable)
-            self._spawn(self._keep_promises())
+    def _holes(self, meter: str, registers: str) -> None:
+        if registers:
+            self._recorder.raise_event(events.REGISTERS_UNREADABLE, meter, registers=registers)
+            self._learned()
+
+    def _learned(self) -> None:
+        """Settle the promises anew: it is now better known what a meter has."""
+        self._spawn(self._keep_promises())
 
     async def _keep_promises(self) -> None:
         """Tell the log what is promised from now on, and only then write it down as told."""

@@ -1,50 +1,26 @@
 """Makes the wires and the readers of a gateway from its settings. It starts nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from collector.bus import Bus
-from collector.drivers.modbus import ModbusReader
+from collector.drivers.modbus import ModbusDriver, ModbusReader
 from collector.links import Link, RtuLink, RtuOverTcpLink, TcpLink
 from collector.mqtt import MqttMeter
 from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
-from collector.plan import TCP_MAX_GAP, Holes, rtu_max_gap
+from collector.plan import TCP_MAX_GAP, rtu_max_gap
 from collector.profile import Profile, load_profile
 from collector.protocols.modbus_times import parse_format
-from gateway.settings import BrokerSettings, BusSettings, GatewayFile, MeterSettings, ScheduleSettings, TcpBus
+from gateway.meters import BusMeter
+from gateway.settings import BrokerSettings, BusSettings, GatewayFile, MeterSettings, TcpBus
 from metering.model import Kind
 from metering.secret import resolve_secret
 
 BOUNDARY_KINDS = frozenset({Kind.REGISTER, Kind.MAXIMUM_DEMAND})  # read at each boundary
 MOMENT_KINDS = frozenset({Kind.INSTANTANEOUS, Kind.AVERAGE})  # read at their own period
 
-OnHoles = Callable[[str, Holes], None]
-
-
-@dataclass
-class ModbusMeter:
-    """One meter on a bus, with a reader for each group of its values that is read together (None: not read)."""
-
-    settings: MeterSettings
-    profile: Profile
-    unit: int
-    schedule: ScheduleSettings
-    registers: ModbusReader | None
-    moments: ModbusReader | None
-    everything: ModbusReader
-    identified: bool = False  # its serial number was seen since it last fell silent
-    afresh: set[ModbusReader] = field(default_factory=set)  # those that forget, at their next read, what was refused
-
-    @property
-    def id(self) -> str:
-        """Return the meter's id."""
-        return self.settings.id
-
-    def ask_afresh(self) -> None:
-        """Let the readers ask once more for what it refused: that may have been for a while, or another meter's."""
-        readers = (self.registers, self.moments, self.everything)
-        self.afresh |= {reader for reader in readers if reader is not None and reader.holes}
+# Told what a meter was found not to have: its id, and that in words.
+OnHoles = Callable[[str, str], None]
 
 
 def make_link(settings: BusSettings) -> Link:
@@ -63,43 +39,48 @@ def make_buses(
     return {settings.id: Bus(make_link(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
 
 
-def make_modbus_meters(file: GatewayFile, on_holes: OnHoles) -> dict[str, ModbusMeter]:
+def make_bus_meters(file: GatewayFile, on_holes: OnHoles) -> dict[str, BusMeter]:
     """Return the meters that are read over a bus and not removed, by id."""
     buses = {settings.id: settings for settings in file.bus}
     return {
-        meter.id: make_modbus_meter(file, meter, buses[meter.bus], on_holes)
+        meter.id: make_bus_meter(file, meter, buses[meter.bus], on_holes)
         for meter in file.meter
         if meter.bus is not None and meter.removed is None
     }
 
 
-def make_modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> ModbusMeter:
-    """Return one meter with its readers.
+def make_bus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> BusMeter:
+    """Return one meter with its driver and readers.
 
     Raises:
         ConfigError: its profile is unknown or wrong, or it names a point that the profile has not.
 
     """
+    return _modbus_meter(file, meter, bus, on_holes)
+
+
+def _modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> BusMeter:
     profile = load_profile(meter.profile, file.gateway.profiles)
     schedule = meter.schedule or file.schedule
     points = profile.select(tuple(meter.only))
+    unit = meter.unit or 0
     gap = max_gap(bus, profile)
 
     def reader(kinds: frozenset[Kind], period: float | None) -> ModbusReader | None:
         names = [point.name for point in points if point.what in kinds]
         if not names or period is None:
             return None
-        return ModbusReader(profile, meter.id, names, max_gap=gap, interval=int(period), on_holes=on_holes)
+        return ModbusReader(profile, meter.id, unit, names, max_gap=gap, interval=int(period), on_holes=on_holes)
 
-    everything = ModbusReader(profile, meter.id, [point.name for point in points], max_gap=gap)
-    return ModbusMeter(
+    return BusMeter(
         meter,
         profile,
-        meter.unit or 0,
+        f"unit {unit}",
         schedule,
+        ModbusDriver(profile, meter.id, unit),
         reader(BOUNDARY_KINDS, schedule.registers),
         reader(MOMENT_KINDS, schedule.instantaneous),
-        everything,
+        ModbusReader(profile, meter.id, unit, [point.name for point in points], max_gap=gap),
     )
 
 

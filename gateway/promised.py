@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from collector.drivers.modbus import ModbusReader
+from collector.capabilities import Reader
 from collector.mqtt import MqttMeter
-from gateway.lines import ModbusMeter
+from gateway.meters import BusMeter
 from gateway.promises import Promises
 from metering.model import Block, Expectation, Kind, Source
 from metering.obis import parse_obis
@@ -22,7 +22,7 @@ class Promised:
     """
 
     def __init__(
-        self, path: Path, polled: Collection[ModbusMeter], published: Sequence[MqttMeter], intervals: Mapping[str, int]
+        self, path: Path, polled: Collection[BusMeter], published: Sequence[MqttMeter], intervals: Mapping[str, int]
     ) -> None:
         self._promises = Promises(path)
         self._polled = polled
@@ -56,7 +56,7 @@ class Promised:
         return bool(fresh)
 
 
-def _polled_promises(meter: ModbusMeter, now: int) -> list[Expectation]:
+def _polled_promises(meter: BusMeter, now: int) -> list[Expectation]:
     promises = []
     for reader, period in ((meter.registers, meter.schedule.registers), (meter.moments, meter.schedule.instantaneous)):
         if reader is not None and period is not None:
@@ -64,7 +64,7 @@ def _polled_promises(meter: ModbusMeter, now: int) -> list[Expectation]:
     return promises
 
 
-def _reader_promises(device: str, reader: ModbusReader, interval: int, now: int) -> list[Expectation]:
+def _reader_promises(device: str, reader: Reader, interval: int, now: int) -> list[Expectation]:
     by_kind: dict[Kind, list[str]] = {}
     for point in reader.points:
         by_kind.setdefault(point.what, []).append(point.obis)

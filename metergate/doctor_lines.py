@@ -10,7 +10,9 @@ from pathlib import Path
 from collector.bus import Bus
 from collector.exchange import Exchange
 from collector.links import Link
-from gateway.lines import ModbusMeter, make_link
+from collector.profile import Profile
+from gateway.lines import make_link
+from gateway.meters import BusMeter
 from gateway.settings import BusSettings
 from metergate.findings import Finding, State
 from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, read_meter
@@ -75,7 +77,7 @@ async def _network_fault(host: str, port: int) -> tuple[str, str] | None:
 
 async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> AsyncIterator[Finding]:
     meters = [meter_on_bus(site, each) for each in site.meter if each.bus == bus.id and each.removed is None]
-    silent: list[ModbusMeter] = []
+    silent: list[BusMeter] = []
     for number, meter in enumerate(meters):
         if len(silent) == number == SILENT_IN_A_ROW:
             yield Finding(
@@ -92,29 +94,30 @@ async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> As
         else:
             yield _answered(meter, sum(len(block.values) for block in blocks))
     if silent:
-        found = await _scan(link, silent[0], {meter.unit for meter in meters})
+        found = await _scan(link, silent[0], {meter.settings.unit for meter in meters})
         if found:
             units = ", ".join(map(str, found))
             todo = "if it is the silent one, correct its unit address"
             yield Finding(State.NOTE, f"bus {bus.id}", f"unit {units} answers, which the file does not know", todo)
 
 
-def _answered(meter: ModbusMeter, values: int) -> Finding:
-    refused = sorted({address for _, address, _ in meter.everything.holes.unreadable})
-    if refused:
-        what = f"answers, {values} values; it refuses the registers {', '.join(map(str, refused))}"
+def _answered(meter: BusMeter, values: int) -> Finding:
+    refused = str(meter.everything.holes)
+    if meter.everything.holes and refused:
+        what = f"answers, {values} values; it refuses the registers {refused}"
         todo = "another variant or firmware of the model; name the wanted points with `only`"
         return Finding(State.NOTE, f"meter {meter.id}", what, todo)
     return Finding(State.OK, f"meter {meter.id}", f"answers, {values} values")
 
 
-async def _scan(link: Link, meter: ModbusMeter, known: set[int]) -> list[int]:
+async def _scan(link: Link, meter: BusMeter, known: set[int | None]) -> list[int]:
     """Return unknown units that answer the first request of a meter's plan, with values or with an exception."""
     found = []
-    asked = meter.everything.exchanges(meter.unit)[0]
+    asked = meter.everything.exchanges()[0]
+    usual = [meter.profile.serial.unit] if isinstance(meter.profile, Profile) else []
     try:
         async with asyncio.timeout(SCAN_S):
-            for unit in dict.fromkeys((meter.profile.serial.unit, *LIKELY_UNITS)):
+            for unit in dict.fromkeys((*usual, *LIKELY_UNITS)):
                 if unit not in known and await _answers(link, asked._replace(unit=unit)):
                     found.append(unit)  # noqa: PERF401 - what was found stays when the time is up
     except TimeoutError:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from collector.bus import cycle_time
-from collector.drivers.modbus import ModbusReader
+from collector.capabilities import Reader
+from collector.drivers.modbus import ModbusTalk
 from collector.drivers.mqtt import Mapping
 from collector.exchange import Answer, Exchange
 from collector.links import Link
 from collector.mqtt import MqttMeter
-from gateway.lines import ModbusMeter, make_link, make_modbus_meters, make_mqtt_meters
+from collector.profile import Profile
+from gateway.lines import make_bus_meters, make_link, make_mqtt_meters
+from gateway.meters import BusMeter
 from gateway.recorder import MAX_BATCH_READINGS
 from gateway.schedule import spread_offset
 from metergate.site import EmbeddedSettings, SiteFile
@@ -89,19 +92,19 @@ def forecast_buses(site: SiteFile) -> list[BusForecast]:
         ConfigError: a profile is unknown or wrong.
 
     """
-    meters = list(make_modbus_meters(site, _no_holes).values())
+    meters = list(make_bus_meters(site, _no_holes).values())
     return [
         _forecast(bus.id, make_link(bus), [meter for meter in meters if meter.settings.bus == bus.id])
         for bus in site.bus
     ]
 
 
-def _forecast(name: str, link: Link, meters: Sequence[ModbusMeter]) -> BusForecast:
+def _forecast(name: str, link: Link, meters: Sequence[BusMeter]) -> BusForecast:
     seconds: dict[tuple[str, float], float] = defaultdict(float)
     loads: dict[str, float] = defaultdict(float)
     for meter in meters:
         for schedule, period, reader in readers_of(meter):
-            cost = cycle_time(link.parameters, reader.exchanges(meter.unit))
+            cost = cycle_time(link.parameters, reader.exchanges())
             seconds[schedule, period] += cost
             loads[meter.id] += cost / period
     cycles = [Cycle(schedule, period, cost) for (schedule, period), cost in sorted(seconds.items(), reverse=True)]
@@ -110,7 +113,7 @@ def _forecast(name: str, link: Link, meters: Sequence[ModbusMeter]) -> BusForeca
     return BusForecast(name, link.name, len(meters), cycles, costliest, share)
 
 
-def readers_of(meter: ModbusMeter) -> Iterable[tuple[str, float, ModbusReader]]:
+def readers_of(meter: BusMeter) -> Iterable[tuple[str, float, Reader]]:
     """Yield schedule, period in seconds and reader of what is read of a meter by schedule."""
     if meter.registers is not None and meter.schedule.registers is not None:
         yield "registers", meter.schedule.registers, meter.registers
@@ -158,11 +161,11 @@ async def _rounds(site: SiteFile, every: float) -> list[tuple[float, int, list[_
     found: dict[tuple[str, float], list[_Timed]] = defaultdict(list)
     links = {bus.id: make_link(bus) for bus in site.bus}
     busy: dict[tuple[str, str, float], float] = defaultdict(float)
-    for meter in make_modbus_meters(site, _no_holes).values():
+    for meter in make_bus_meters(site, _no_holes).values():
         unit = _simulated(meter, clock.now)
         link = links[meter.settings.bus or ""]
         for schedule, period, reader in readers_of(meter):
-            cost = cycle_time(link.parameters, reader.exchanges(meter.unit))
+            cost = cycle_time(link.parameters, reader.exchanges())
             line = (link.name, schedule, period)
             # Registers wait for one another at the boundary; momentary values have their own place in the period.
             begin = busy[line] if schedule == "registers" else spread_offset(meter.id, int(period))
@@ -170,9 +173,9 @@ async def _rounds(site: SiteFile, every: float) -> list[tuple[float, int, list[_
             for cycle in range(_cycles(period, every)):
                 at = cycle * period + begin
                 clock.at = _BEGIN + round(at * SECOND)
-                blocks = await reader.read(
-                    _wire(unit, clock, link), meter.unit, slot=_BEGIN + int(cycle * period * SECOND), source=Source.POLL
-                )
+                blocks: list[Block] = []
+                slot = _BEGIN + int(cycle * period * SECOND)
+                await reader.read(ModbusTalk(_wire(unit, clock, link)), slot=slot, source=Source.POLL, into=blocks)
                 found[schedule, period].append(_Timed(at + cost, blocks))
     for published in make_mqtt_meters(site):
         found["published", PUBLISH_S].extend(_published(published, _cycles(PUBLISH_S, every)))
@@ -184,11 +187,12 @@ def _cycles(period: float, every: float) -> int:
     return max(1, round(every / period))
 
 
-def _simulated(meter: ModbusMeter, clock: Callable[[], int]) -> Unit:
+def _simulated(meter: BusMeter, clock: Callable[[], int]) -> Unit:
+    assert isinstance(meter.profile, Profile)  # noqa: S101 - only Modbus meters come here
     model = Model(meter.profile)
     seed = zlib.crc32(meter.id.encode())
     return Unit(
-        meter.unit,
+        meter.settings.unit or 0,
         MeterRegisters(Meter(MeterSettings(seed=seed, phases=model.phases, start_wh=12_345_678_000)), model.layout()),
         clock=clock,
     )

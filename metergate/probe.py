@@ -5,10 +5,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from collector.bus import Bus, Lane, Transact
+from collector.bus import Bus, Lane
+from collector.capabilities import Talk
+from collector.exchange import Transact
 from collector.mqtt import MqttListener
 from gateway.identity import same_serial
-from gateway.lines import ModbusMeter, make_modbus_meter, make_mqtt_meters, make_mqtt_settings
+from gateway.lines import make_bus_meter, make_mqtt_meters, make_mqtt_settings
+from gateway.meters import BusMeter
 from gateway.settings import BrokerSettings, BusSettings, MeterSettings
 from metergate.parts import log_directory
 from metergate.site import SiteFile
@@ -33,12 +36,12 @@ def bus_of(site: SiteFile, settings: MeterSettings) -> BusSettings:
     return next(bus for bus in site.bus if bus.id == settings.bus)
 
 
-def meter_on_bus(site: SiteFile, settings: MeterSettings) -> ModbusMeter:
+def meter_on_bus(site: SiteFile, settings: MeterSettings) -> BusMeter:
     """Return a meter with its readers, for one question."""
-    return make_modbus_meter(site, settings, bus_of(site, settings), lambda _meter, _holes: None)
+    return make_bus_meter(site, settings, bus_of(site, settings), lambda _meter, _holes: None)
 
 
-async def read_meter(bus: Bus, meter: ModbusMeter) -> list[Block]:
+async def read_meter(bus: Bus, meter: BusMeter) -> list[Block]:
     """Return all values of a meter, its serial number checked first.
 
     Raises:
@@ -47,8 +50,11 @@ async def read_meter(bus: Bus, meter: ModbusMeter) -> list[Block]:
     """
 
     async def work(transact: Transact) -> list[Block]:
-        await _check_identity(meter, transact)
-        return await meter.everything.read(transact, meter.unit, slot=None, source=Source.ON_DEMAND)
+        blocks: list[Block] = []
+        async with meter.driver.talk(transact) as talk:
+            await _check_identity(meter, talk)
+            await meter.everything.read(talk, slot=None, source=Source.ON_DEMAND, into=blocks)
+        return blocks
 
     try:
         async with asyncio.timeout(READ_S):
@@ -57,16 +63,14 @@ async def read_meter(bus: Bus, meter: ModbusMeter) -> list[Block]:
         raise NoAnswerError(f"not read within {READ_S:.0f} s", meter=meter.id) from None
 
 
-async def _check_identity(meter: ModbusMeter, transact: Transact) -> None:
+async def _check_identity(meter: BusMeter, talk: Talk) -> None:
     wanted = meter.settings.serial
-    if not wanted or meter.profile.identity is None:
-        return
-    shown = await meter.everything.identify(transact, meter.unit) or ""
-    if not same_serial(shown, wanted):
-        raise WrongMeterError(f"unit {meter.unit} shows serial number {shown}, the file says {wanted}", meter=meter.id)
+    shown = await meter.driver.identify(talk) if wanted else None
+    if shown is not None and not same_serial(shown, wanted):
+        raise WrongMeterError(f"{meter.place} shows serial number {shown}, the file says {wanted}", meter=meter.id)
 
 
-def advice(error: MeterError, meter: ModbusMeter, line: tuple[int, str]) -> str:
+def advice(error: MeterError, meter: BusMeter, line: tuple[int, str]) -> str:
     """Return what to do about a failed read. `line` is baud rate (0: a network) and format."""
     baud, line_format = line
     wires = f"A and B swapped, termination, {baud} {line_format}" if baud else "the wiring behind the gateway"
@@ -77,13 +81,13 @@ def advice(error: MeterError, meter: ModbusMeter, line: tuple[int, str]) -> str:
     )
     told: list[tuple[type[MeterError], str]] = [
         (LinkDownError, "the line is at fault, not the meter: check the port, the adapter, the endpoint"),
-        (NoAnswerError, f"check the meter's power, its unit address ({meter.unit} in the file), {wires}"),
+        (NoAnswerError, f"check the meter's power, its address ({meter.place} in the file), {wires}"),
         (FrameError, garbled),
         (
             RefusedError,
             f"the meter is there and says no: is it really a {meter.profile.maker} {meter.profile.model}?",
         ),
-        (WrongMeterError, "its readings would be another customer's: correct unit or serial in the file"),
+        (WrongMeterError, "its readings would be another customer's: correct address or serial in the file"),
     ]
     return next((text for kind, text in told if isinstance(error, kind)), "try again later")
 

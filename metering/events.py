@@ -29,6 +29,8 @@ GATEWAY_STARTED = EventType("gateway-started", "10.11.0.242")
 GATEWAY_STOPPED = EventType("gateway-stopped", "10.11.0.243")
 # Association (domain 10, subdomain 74): failed (85): another meter answers than the one that was installed.
 WRONG_METER = EventType("serial-mismatch", "3.10.74.85")
+# Security (domain 12): the meter refused its key or password; no action is agreed on.
+KEY_REFUSED = EventType("key-refused", "3.12.0.0")
 # Communication (domain 1): error (79): registers of the profile that this unit does not have.
 REGISTERS_UNREADABLE = EventType("registers-unreadable", "3.1.0.79")
 # Load profile (domain 16): lost (47); no action is agreed on for a difference.

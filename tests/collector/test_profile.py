@@ -53,7 +53,7 @@ def test_every_profile_is_planned_within_its_limits(name: str):
     assert len(profile.test) >= 2
     assert profile.name == name
     for gap in (0, rtu_max_gap(9600, 11, profile.turnaround), 125):
-        reader = ModbusReader(profile, "m1", max_gap=gap)
+        reader = ModbusReader(profile, "m1", 1, max_gap=gap)
         assert sorted(p.name for p in reader.points) == sorted(p.name for p in profile.points)
         assert all(request.registers <= profile.max_registers for request in reader.requests)
     assert any(point.what is Kind.REGISTER for point in profile.points)

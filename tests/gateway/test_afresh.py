@@ -48,7 +48,7 @@ async def gateway(registers: Registers, tmp_path: Path) -> AsyncIterator[Gateway
     log = Log.open(tmp_path / "log", LogLimits(min_free_bytes=0))
     gateway = Gateway(file, log, Quarantine(tmp_path / "quarantine"))
     yield gateway
-    await gateway._end_reads()
+    await gateway._end_tasks()
     await gateway._buses["b"].close()
     log.close()
     await server.close()

@@ -7,7 +7,7 @@ import pytest
 
 from collector.bus import cycle_time
 from collector.links import LinkParameters
-from gateway.lines import make_modbus_meters
+from gateway.lines import make_bus_meters
 from metergate.commands.check import bus_warnings
 from metergate.forecast import days_of_autonomy, flash_bytes_per_year, forecast_buses, forecast_log
 from metergate.site import SiteFile, load_site
@@ -30,10 +30,10 @@ def site(meters: int, *, registers: str = "15min", instantaneous: str = "5min", 
 def test_the_load_is_the_wire_time_over_the_period() -> None:
     file = site(10)
     bus = forecast_buses(file)[0]
-    one = make_modbus_meters(file, lambda *_: None)["m1"]
+    one = make_bus_meters(file, lambda *_: None)["m1"]
     line = LinkParameters(9600, "8E1")
-    registers = 10 * cycle_time(line, one.registers.exchanges(1))
-    moments = 10 * cycle_time(line, one.moments.exchanges(1))
+    registers = 10 * cycle_time(line, one.registers.exchanges())
+    moments = 10 * cycle_time(line, one.moments.exchanges())
     assert bus.load == pytest.approx(registers / 900 + moments / 300)
     assert {cycle.schedule: cycle.seconds for cycle in bus.cycles} == pytest.approx(
         {"registers": registers, "instantaneous": moments}

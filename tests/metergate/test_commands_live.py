@@ -73,7 +73,7 @@ def test_read_says_when_nobody_answers(command: Command, rewrite: Rewrite) -> No
     code, _, err = command("read", rewrite(('bus = "cellar"\nunit = 1', 'bus = "cellar"\nunit = 9')), "cellar-1")
     assert code == 1
     assert "unit 9 did not answer in time" in err
-    assert "check the meter's power, its unit address (9 in the file), A and B swapped" in err
+    assert "check the meter's power, its address (unit 9 in the file), A and B swapped" in err
 
 
 def test_read_says_when_the_line_is_down(command: Command, rewrite: Rewrite, simulated: Simulated) -> None:

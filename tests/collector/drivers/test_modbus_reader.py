@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from collector.drivers.modbus import MAX_REFUSALS_OF_ALL, ModbusReader
+from collector.drivers.modbus import MAX_REFUSALS_OF_ALL, ModbusDriver, ModbusReader, ModbusTalk
 from collector.exchange import Answer, Exchange
 from collector.plan import Holes
 from collector.profile import load_profile
@@ -42,6 +42,12 @@ class Meter:
         return read_reply(request.function, b"".join(self.registers.get(i, b"\0\0") for i in wanted))
 
 
+async def read(reader: ModbusReader, meter: Meter, slot: int | None = None) -> list[Block]:
+    blocks: list[Block] = []
+    await reader.read(ModbusTalk(meter.transact), slot=slot, source=Source.POLL, into=blocks)
+    return blocks
+
+
 def shown(blocks: list[Block]) -> dict[str, float | None]:
     return {c.obis: v for b in blocks for c, v in zip(b.layout.columns, b.values, strict=True)}
 
@@ -50,8 +56,8 @@ async def test_each_request_gives_one_block_a_kind_stamped_with_its_middle():
     meter = Meter("eastron_sdm630")
     meter.put("active_energy_import", 1234.5)
     meter.put("voltage_l1", 230.25)
-    reader = ModbusReader(meter.profile, "m1")
-    blocks = await reader.read(meter.transact, 7, slot=900, source=Source.POLL)
+    reader = ModbusReader(meter.profile, "m1", 7)
+    blocks = await read(reader, meter, slot=900)
     assert [e.unit for e in meter.asked] == [7] * len(reader.requests)
     assert blocks[0].measured_at == 1_000_250
     assert blocks[0].received_at == 1_000_500
@@ -62,7 +68,7 @@ async def test_each_request_gives_one_block_a_kind_stamped_with_its_middle():
     assert {b.layout.kind for b in blocks} == {
         Kind.REGISTER, Kind.INSTANTANEOUS, Kind.AVERAGE, Kind.MAXIMUM_DEMAND
     }  # fmt: skip
-    again = await ModbusReader(meter.profile, "m2").read(meter.transact, 8, slot=None, source=Source.POLL)
+    again = await read(ModbusReader(meter.profile, "m2", 8), meter)
     assert all(a.layout is b.layout for a, b in zip(blocks, again, strict=True))
 
 
@@ -71,7 +77,7 @@ async def test_a_sentinel_gives_no_value_and_its_flag_beside_valid_neighbours():
     meter.put("active_energy_import", 2**63 + 1)
     meter.put("active_energy_export", None)
     names = ["active_energy_import", "active_energy_export"]
-    (block,) = await ModbusReader(meter.profile, "m", names).read(meter.transact, 1, slot=None, source=Source.POLL)
+    (block,) = await read(ModbusReader(meter.profile, "m", 1, names), meter)
     assert block.values == (2**63 + 1, None)
     assert block.quality == (0, Quality.NOT_AVAILABLE)
 
@@ -79,13 +85,14 @@ async def test_a_sentinel_gives_no_value_and_its_flag_beside_valid_neighbours():
 async def test_a_hole_in_a_gap_is_asked_for_once_and_every_value_is_read():
     meter = Meter("eastron_sdm630")
     meter.missing = {40}  # between the power factors and the sum of currents
-    told: list[tuple[str, Holes]] = []
+    told: list[tuple[str, str]] = []
     names = ["power_factor_l3", "current"]
-    reader = ModbusReader(meter.profile, "m", names, on_holes=lambda device, holes: told.append((device, holes)))
-    assert len(await reader.read(meter.transact, 1, slot=None, source=Source.POLL)) == 2
-    assert told == [("m", Holes(frozenset([(4, 48)])))]
+    reader = ModbusReader(meter.profile, "m", 1, names, on_holes=lambda device, holes: told.append((device, holes)))
+    assert len(await read(reader, meter)) == 2
+    assert told == [("m", "")]
+    assert reader.holes == Holes(frozenset([(4, 48)]))
     meter.asked.clear()
-    assert len(await reader.read(meter.transact, 1, slot=None, source=Source.POLL)) == 2
+    assert len(await read(reader, meter)) == 2
     assert len(meter.asked) == 2
     reader.forget()
     assert len(reader.requests) == 1
@@ -94,12 +101,13 @@ async def test_a_hole_in_a_gap_is_asked_for_once_and_every_value_is_read():
 async def test_a_value_that_the_meter_lacks_is_found_and_left_out_afterwards():
     meter = Meter("eastron_sdm630")
     meter.missing = {84, 85}
-    reader = ModbusReader(meter.profile, "m")
-    blocks = await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+    reader = ModbusReader(meter.profile, "m", 1)
+    blocks = await read(reader, meter)
     assert len(shown(blocks)) == len(meter.profile.points) - 1
     assert reader.holes.unreadable == {(4, 84, 2)}
+    assert str(reader.holes) == "84+2"
     meter.asked.clear()
-    blocks = await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+    blocks = await read(reader, meter)
     assert len(shown(blocks)) == len(meter.profile.points) - 1
     assert len(meter.asked) == len(reader.requests)
 
@@ -107,9 +115,9 @@ async def test_a_value_that_the_meter_lacks_is_found_and_left_out_afterwards():
 async def test_a_meter_that_refuses_everything_teaches_nothing_and_costs_little():
     meter = Meter("eastron_sdm630")
     meter.missing = set(range(65536))
-    reader = ModbusReader(meter.profile, "m")
+    reader = ModbusReader(meter.profile, "m", 1)
     with pytest.raises(RefusedError, match="illegal data address") as caught:
-        await reader.read(meter.transact, 1, slot=None, source=Source.POLL)
+        await read(reader, meter)
     assert caught.value.meter == "m"
     assert not reader.holes
     assert len(meter.asked) <= len(reader.requests) + MAX_REFUSALS_OF_ALL + 1
@@ -117,14 +125,14 @@ async def test_a_meter_that_refuses_everything_teaches_nothing_and_costs_little(
 
 async def test_what_was_read_before_an_error_is_not_lost():
     meter = Meter("eastron_sdm630")
-    reader = ModbusReader(meter.profile, "m")
+    reader = ModbusReader(meter.profile, "m", 1)
 
     async def fails_later(exchange: Exchange) -> Answer:
         return await meter.transact(exchange) if len(meter.asked) < 2 else Answer(exception_reply(4, 6), 0, 0)
 
     kept: list[Block] = []
     with pytest.raises(RefusedError, match="busy"):
-        await reader.read(fails_later, 1, slot=None, source=Source.POLL, into=kept)
+        await reader.read(ModbusTalk(fails_later), slot=None, source=Source.POLL, into=kept)
     assert len(kept) >= 2
 
 
@@ -134,14 +142,15 @@ async def test_a_reply_that_is_not_the_answer_is_never_a_reading(reply: bytes):
         return Answer(reply, 0, 0)
 
     kept: list[Block] = []
-    reader = ModbusReader(load_profile("eastron_sdm120"), "m", ["voltage_l1"])
+    reader = ModbusReader(load_profile("eastron_sdm120"), "m", 1, ["voltage_l1"])
     with pytest.raises(FrameError):
-        await reader.read(transact, 1, slot=None, source=Source.POLL, into=kept)
+        await reader.read(ModbusTalk(transact), slot=None, source=Source.POLL, into=kept)
     assert not kept
 
 
 async def test_the_serial_number_is_read_where_the_model_shows_it():
     meter = Meter("eastron_sdm120")
     meter.registers.update({64512: b"\x00\xcf", 64513: b"\x33\xee"})
-    assert await ModbusReader(meter.profile, "m").identify(meter.transact, 1) == "13579246"
-    assert await ModbusReader(load_profile("chint_ddsu666"), "m").identify(meter.transact, 1) is None
+    async with ModbusDriver(meter.profile, "m", 1).talk(meter.transact) as talk:
+        assert await ModbusDriver(meter.profile, "m", 1).identify(talk) == "13579246"
+        assert await ModbusDriver(load_profile("chint_ddsu666"), "m", 1).identify(talk) is None

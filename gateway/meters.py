@@ -1,0 +1,64 @@
+"""A meter on a bus as the gateway knows it, whatever it speaks. Who makes it from settings is `gateway.lines`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from collector.capabilities import Driver, EventReader, MeterClock, PointLike, ProfileReader, Reader
+from gateway.settings import MeterSettings, ScheduleSettings
+
+
+class MeterModel(Protocol):
+    """What the gateway needs to know of a meter's model."""
+
+    @property
+    def maker(self) -> str:
+        """Return who makes it."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Return the maker's name of it."""
+        ...
+
+    @property
+    def points(self) -> Sequence[PointLike]:
+        """Return its values."""
+        ...
+
+    def moduli(self) -> Mapping[str, int]:
+        """Return, for each OBIS code of a running total, the stored value at which it begins again, where known."""
+        ...
+
+
+@dataclass(eq=False)
+class BusMeter:
+    """One meter on a bus: its driver and what it is read by (None and empty: it lacks that, or nobody wants it).
+
+    `place` is where it answers, in words. A `keyed` meter has secrets and may refuse them.
+    """
+
+    settings: MeterSettings
+    profile: MeterModel
+    place: str
+    schedule: ScheduleSettings
+    driver: Driver
+    registers: Reader | None
+    moments: Reader | None
+    everything: Reader
+    profiles: Sequence[ProfileReader] = ()
+    clock: MeterClock | None = None
+    events: EventReader | None = None
+    keyed: bool = False
+    identified: bool = False  # its serial number was seen since it last fell silent
+    afresh: set[Reader] = field(default_factory=set)  # those that forget, at their next read, what was refused
+
+    @property
+    def id(self) -> str:
+        """Return the meter's id."""
+        return self.settings.id
+
+    def ask_afresh(self) -> None:
+        """Let the readers ask once more for what it refused: that may have been for a while, or another meter's."""
+        readers = (self.registers, self.moments, self.everything)
+        self.afresh |= {reader for reader in readers if reader is not None and reader.holes}

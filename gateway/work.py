@@ -1,0 +1,134 @@
+"""Work on a meter: its turn on the bus, an open conversation, and the right meter at its other end.
+
+Reads, backfill and clocks all go this way. It decides neither what is asked nor when.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeVar
+
+import structlog
+
+from collector.bus import Bus, Lane
+from collector.capabilities import Talk
+from collector.exchange import Transact
+from gateway.identity import same_serial
+from gateway.meters import BusMeter
+from metering import events
+from metering.errors import AuthError, MeterError
+
+T = TypeVar("T")
+
+NOT_ASKED = frozenset({"busy", "late"})  # kinds of errors after which nothing was said to the meter
+
+logger = structlog.get_logger(__name__)
+
+
+class Refusals(Protocol):
+    """Remembers, over restarts, which meters refused the secrets that they have now."""
+
+    def refuse(self, meter: str, reason: str) -> None:
+        """Note that the meter refused its present secrets."""
+        ...
+
+    def refused(self, meter: str) -> str:
+        """Return why the meter is not to be asked with its present secrets; empty where it may be."""
+        ...
+
+
+class RaiseEvent(Protocol):
+    """Notes an event of the gateway's own, now (`Recorder.raise_event`)."""
+
+    def __call__(self, kind: events.EventType, device: str = "", **detail: str) -> None:
+        """Note it."""
+        ...
+
+
+class MeterWork:
+    """Does pieces of work on meters, each in its turn.
+
+    A meter whose serial number is not the installed one is not worked on. A meter that refuses its password or key is
+    not asked again until that changes: each further attempt could lock the meter, and would be a lie to whoever reads
+    its access log.
+    """
+
+    def __init__(self, buses: Mapping[str, Bus], raise_event: RaiseEvent, refusals: Refusals | None = None) -> None:
+        self._buses = buses
+        self._raise_event = raise_event
+        self._refusals = refusals
+        self._wrong: dict[str, str] = {}
+        self._locked: dict[str, str] = {}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Return the meters that are not worked on, with the reason."""
+        return self._wrong | self._locked
+
+    async def work_on(
+        self, meter: BusMeter, lane: Lane, job: Callable[[Talk], Awaitable[T]], deadline: float | None = None
+    ) -> T:
+        """Run `job` in a conversation with the meter when its turn comes, and return what it returns.
+
+        The bus is the job's from its first exchange to its last, more urgent lanes excepted. `deadline`
+        (`time.monotonic`) is when it is too late to begin.
+
+        Raises:
+            BusyError: the lane is full.
+            LateError: the deadline passed first.
+            CircuitOpenError: the meter has been failing; it is asked again later.
+            LinkDownError: the wire is down.
+            AuthError: it refused its secrets, now or earlier; it is asked again when they change.
+            MeterError: another meter answers, or whatever `job` let through.
+
+        """
+        if meter.keyed:
+            self._check_refusal(meter)
+        bus = self._buses[meter.settings.bus or ""]
+        try:
+            return await bus.submit(lane, meter.id, partial(self._converse, meter, job), deadline=deadline)
+        except AuthError as error:
+            meter.identified = False
+            self._refuse(meter, error)
+            raise
+        except MeterError as error:
+            meter.identified = meter.identified and error.kind in NOT_ASKED
+            raise
+
+    async def _converse(self, meter: BusMeter, job: Callable[[Talk], Awaitable[T]], transact: Transact) -> T:
+        """Open the conversation and make sure, after each silence, that it is still the meter that was installed."""
+        async with meter.driver.talk(transact) as talk:
+            if not meter.identified:
+                await self._identify(meter, talk)
+            return await job(talk)
+
+    async def _identify(self, meter: BusMeter, talk: Talk) -> None:
+        wanted = meter.settings.serial
+        shown = await meter.driver.identify(talk) if wanted else None
+        if shown is None or same_serial(shown, wanted):
+            if self._wrong.pop(meter.id, None):
+                logger.info("the meter that was installed answers again", meter=meter.id)
+            meter.identified = True
+            return
+        reason = f"{meter.place} shows serial number {shown}, installed is {wanted}"
+        if self._wrong.get(meter.id) != reason:
+            self._wrong[meter.id] = reason
+            logger.error("another meter answers; it is not read", meter=meter.id, reason=reason)
+            self._raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
+        raise MeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
+
+    def _check_refusal(self, meter: BusMeter) -> None:
+        locked = self._locked.get(meter.id, "")
+        reason = locked if self._refusals is None else self._refusals.refused(meter.id)
+        if reason:
+            self._locked[meter.id] = reason
+            raise AuthError(f"not asked until its key changes: {reason}", meter=meter.id)
+        if locked:
+            del self._locked[meter.id]
+            logger.info("the meter's key has changed; it is asked again", meter=meter.id)
+
+    def _refuse(self, meter: BusMeter, error: AuthError) -> None:
+        reason = self._locked[meter.id] = str(error)
+        logger.error("the meter refuses its key or password; it is not asked again", meter=meter.id, reason=reason)
+        self._raise_event(events.KEY_REFUSED, meter.id, reason=reason)
+        if self._refusals is not None:
+            self._refusals.refuse(meter.id, reason)
