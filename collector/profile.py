@@ -23,7 +23,7 @@ from metering.model import Kind, Number
 from metering.obis import parse_obis
 
 PROFILES = Path(__file__).parent / "profiles"
-MQTT_PREFIX = "mqtt_"  # profiles of meters that publish by themselves are another kind of file
+OTHER_KINDS = ("mqtt_", "dlms_", "dlt645_")  # the names of profiles that are other kinds of files begin so
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 _CACHED = 256
 # Stored integers have 64 bits: a type of so many bits leaves room for so large a multiplier.
@@ -263,7 +263,7 @@ def profile_names(extra: Path | None = None) -> list[str]:
     """Return the names of all Modbus profiles, those of the user's own folder among them."""
     folders = [PROFILES] if extra is None else [PROFILES, extra]
     found = {path.stem for folder in folders for path in folder.glob("*.toml")}
-    return sorted(name for name in found if not name.startswith(MQTT_PREFIX))
+    return sorted(name for name in found if not name.startswith(OTHER_KINDS))
 
 
 @lru_cache(maxsize=_CACHED)
