@@ -5,20 +5,24 @@ recovered + no supply + lost + missing, where missing is what nothing accounts f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from headend.absences import Absences, number_of
 from headend.derive import interval_obis
 from headend.rows import OF_AN_INTERVAL
 from headend.spans import Span
 from metering.model import SECOND, Expectation, Kind, Source
 from metering.obis import is_cumulative
 from metering.ports import ReadingsStore, SlotsQuery
+from metering.ranges import Ranges
 from metering.timing import to_rfc3339
 
 GRACE_S = 60  # a slot is not missing until its reading could have come: this long, or one interval where that is less
+PROFILE_GRACE_S = 3600  # a meter's own profile is read each hour, or each interval where that is longer
+OFF_STEP_S = 900  # zones lie whole quarter hours beside UTC: a row beside these is of an interval cut short
 MAX_RANGES = 100
 
 
@@ -38,9 +42,10 @@ class MissingRange(msgspec.Struct, frozen=True):
 class Completeness(msgspec.Struct, frozen=True):
     """How complete an answer is: expected = held + recovered + no_supply + lost + missing, counted in slots.
 
-    `recovered` came later from the meter's memory, `no_supply` lies inside a recorded power failure, `lost` has a
-    recorded reason. `more` tells that there are more missing ranges than `missing_ranges` lists. Slots after
-    `judged_until` are not expected yet.
+    `recovered` was not read in time and stands in the meter's own profile, of the same code and interval; `no_supply`
+    lies inside a recorded power failure, `lost` has a recorded reason: the meter does not have it. `more` tells that
+    there are more missing ranges than `missing_ranges` lists. Slots after `judged_until` are not expected yet, nor are
+    those that the next read of a meter's profile will bring.
     """
 
     expected: int
@@ -70,28 +75,50 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
+class _Slots(NamedTuple):
+    """Slots by what is known of them, as numbers of `step`; disjoint. What is in none of them is missing."""
+
+    held: Ranges
+    recovered: Ranges
+    no_supply: Ranges
+    lost: Ranges
+
+
 class _Tally:
     """Counts and the first missing ranges, while they are found."""
 
     def __init__(self) -> None:
-        self.expected = self.held = 0
+        self.expected = self.held = self.recovered = self.no_supply = self.lost = 0
         self.ranges: list[MissingRange] = []
         self.more = False
 
-    def add(self, found: MissingRange) -> None:
-        if len(self.ranges) < MAX_RANGES:
-            self.ranges.append(found)
-        else:
-            self.more = True
+    def add(self, device: str, series: "_Series", grid: "_Grid", slots: _Slots) -> None:
+        """Count the slots `grid` (numbers, both inclusive) and list those that are missing."""
+        first, last = grid
+        self.expected += last - first + 1
+        self.held += slots.held.count(first, last + 1)
+        self.recovered += slots.recovered.count(first, last + 1)
+        self.no_supply += slots.no_supply.count(first, last + 1)
+        self.lost += slots.lost.count(first, last + 1)
+        step = series[3] * SECOND
+        known = Ranges()
+        for each in slots:
+            known.update(each)
+        for low, high in known.gaps(first, last + 1):
+            if len(self.ranges) == MAX_RANGES:
+                self.more = True
+                return
+            self.ranges.append(_range(device, series, low * step, (high - 1) * step))
 
     def result(self, until: int) -> Completeness:
+        missing = self.expected - self.held - self.recovered - self.no_supply - self.lost
         return Completeness(
             self.expected,
             self.held,
-            self.expected - self.held,
-            0,
-            0,
-            0,
+            missing,
+            self.recovered,
+            self.no_supply,
+            self.lost,
             to_rfc3339(until),
             tuple(self.ranges),
             self.more,
@@ -99,7 +126,7 @@ class _Tally:
 
 
 _Series = tuple[str, Kind, Source, int]  # obis, kind, source, interval
-_Grid = tuple[int, int]  # first and last slot, both inclusive
+_Grid = tuple[int, int]  # numbers of the first and the last slot, both inclusive
 
 
 def of_stored(store: ReadingsStore, spans: Sequence[Span], wanted: Wanted, now: int) -> Completeness:
@@ -107,25 +134,28 @@ def of_stored(store: ReadingsStore, spans: Sequence[Span], wanted: Wanted, now: 
     tally = _Tally()
     for span in spans:
         for series, grids in _promised(store.expectations(span.device), span, now, wanted).items():
-            for grid in _merged(grids, series[3] * SECOND):
-                _judge(store, span.device, series, grid, tally)
+            for grid in _merged(grids):
+                tally.add(span.device, series, grid, _slots(store, span.device, series, grid))
     return tally.result(now)
 
 
 def of_derived(store: ReadingsStore, spans: Sequence[Span], obis: Sequence[str], now: int) -> Completeness:
     """Return how complete the consumption derived from register snapshots is. `obis` are the registers' codes.
 
-    An interval is held where the snapshots at both its ends are; at a meter point the two may be of two devices.
+    An interval is held where the snapshots at both its ends are; at a meter point the two may be of two devices. Where
+    registers are polled and stand in the meter's profile as well, the polls are what was promised.
     """
     tally = _Tally()
-    series: dict[_Series, list[tuple[Span, list[_Grid]]]] = defaultdict(list)
+    found: dict[_Series, list[tuple[Span, list[_Grid]]]] = defaultdict(list)
     wanted = Wanted(tuple(obis), (Kind.REGISTER,))
     for span in spans:
-        for key, grids in _promised(store.expectations(span.device), span, now, wanted, closed=True).items():
-            if is_cumulative(key[0]):
-                series[key].append((span, _merged(grids, key[3] * SECOND)))
-    for key, parts in series.items():
-        _judge_pairs(store, key, parts, tally)
+        promised = _promised(store.expectations(span.device), span, now, wanted, closed=True)
+        polled = {(series[0], series[3]) for series in promised if series[2] is not Source.PROFILE}
+        for series, grids in promised.items():
+            if is_cumulative(series[0]) and (series[2] is not Source.PROFILE or (series[0], series[3]) not in polled):
+                found[series].append((span, _merged(grids)))
+    for series, parts in found.items():
+        _judge_pairs(store, series, parts, tally)
     return tally.result(now)
 
 
@@ -141,10 +171,10 @@ def _promised(
         start = max(span.start, each.since)
         end = span.end if each.until is None else min(span.end, each.until)
         if each.kind in OF_AN_INTERVAL:  # start < slot <= end
-            first, last = (start // step + 1) * step, end // step * step
+            first, last = start // step + 1, end // step
         else:  # start <= slot < end
-            first, last = -(-start // step) * step, (end if closed else end - 1) // step * step
-        last = min(last, (now - min(step, GRACE_S * SECOND)) // step * step)
+            first, last = -(-start // step), (end if closed else end - 1) // step
+        last = min(last, (now - _grace(each)) // step)
         if first <= last:
             for obis in each.obis:
                 if wanted.wants(obis, each.kind, each.source):
@@ -152,74 +182,97 @@ def _promised(
     return found
 
 
-def _merged(grids: list[_Grid], step: int) -> list[_Grid]:
+def _grace(promise: Expectation) -> int:
+    """Return how long after its slot a reading may come (us)."""
+    if promise.source is not Source.PROFILE:
+        return min(promise.interval, GRACE_S) * SECOND
+    # Its slot may lie up to half an interval after the boundary of UTC: a day of the meter's own zone.
+    return (max(promise.interval, PROFILE_GRACE_S) + promise.interval // 2 + GRACE_S) * SECOND
+
+
+def _merged(grids: list[_Grid]) -> list[_Grid]:
     """Return the same slots without overlap: a gateway that starts again renews its promise."""
-    merged: list[_Grid] = []
-    for first, last in sorted(grids):
-        if merged and first <= merged[-1][1] + step:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
+    return [(low, high - 1) for low, high in Ranges((first, last + 1) for first, last in grids)]
 
 
-def _judge(store: ReadingsStore, device: str, series: _Series, grid: _Grid, tally: _Tally) -> None:
+def _slots(store: ReadingsStore, device: str, series: _Series, grid: _Grid) -> _Slots:
+    """Return what is known of a series' slots; only where some are not held is more than a count asked for."""
     first, last = grid
-    step = series[3] * SECOND
-    expected = (last - first) // step + 1
     query = _query(device, series, grid)
-    held = min(store.count_slots(query), expected)
-    tally.expected += expected
-    tally.held += held
-    if held < expected and not tally.more:
-        for start, end in _holes(store.slots(query), first, last, step):
-            tally.add(_range(device, series, start, end))
+    if store.count_slots(query) > last - first and series[2] is not Source.PROFILE:
+        return _Slots(Ranges([(first, last + 1)]), Ranges(), Ranges(), Ranges())
+    obis, kind, source, interval = series
+    step = interval * SECOND
+    held = _numbers(store, query, step)
+    open_ = Ranges(held.gaps(first, last + 1))
+    recovered = no_supply = lost = Ranges()
+    if open_ and source is not Source.PROFILE and kind is Kind.REGISTER:
+        profile = _numbers(store, _query(device, (obis, kind, Source.PROFILE, interval), grid), step)
+        recovered = _taken(open_, profile)
+    if open_:
+        absences = Absences(store, device, first * step, last * step)
+        no_supply = _taken(open_, absences.no_supply(kind, step))
+        lost = _taken(open_, absences.lost(obis, step))
+    return _Slots(held, recovered, no_supply, lost)
+
+
+def _numbers(store: ReadingsStore, query: SlotsQuery, step: int) -> Ranges:
+    found = Ranges()
+    unit = min(step, OFF_STEP_S * SECOND)
+    for slot in store.slots(query):
+        if slot % unit == 0:
+            number = number_of(slot, step)
+            found.add(number, number + 1)
+    return found
+
+
+def _taken(from_: Ranges, those: Ranges) -> Ranges:
+    """Return what of `those` is in `from_`, and take it out there."""
+    found = Ranges()
+    for low, high in from_:
+        for span in those.inside(low, high):
+            found.add(*span)
+    for span in found:
+        from_.remove(*span)
+    return found
 
 
 def _judge_pairs(
     store: ReadingsStore, series: _Series, parts: Sequence[tuple[Span, list[_Grid]]], tally: _Tally
 ) -> None:
-    step = series[3] * SECOND
     shown = (interval_obis(series[0]), Kind.INTERVAL, Source.DERIVED, series[3])
-    for first, last in _merged([grid for _, grids in parts for grid in grids], step):
-        tally.expected += (last - first) // step
-        slots = chain.from_iterable(
-            store.slots(_query(span.device, series, (max(first, low), min(last, high))))
-            for span, grids in parts
-            for low, high in grids
-            if max(first, low) <= min(last, high)
-        )
-        for start, end in _holes(_pairs(slots, step, tally), first + step, last, step):
-            tally.add(_range(parts[-1][0].device, shown, start, end))
+    whole = _merged([grid for _, grids in parts for grid in grids])
+    ends = _Slots(Ranges(), Ranges(), Ranges(), Ranges())
+    for span, grids in parts:
+        for grid in grids:
+            for total, found in zip(ends, _slots(store, span.device, series, grid), strict=True):
+                total.update(found)
+    for first, last in whole:
+        if first < last:
+            tally.add(parts[-1][0].device, shown, (first + 1, last), _pairs(ends, first, last))
 
 
-def _pairs(slots: Iterable[int], step: int, tally: _Tally) -> Iterator[int]:
-    """Yield and count the interval ends whose two snapshots are there."""
-    before = None
-    for slot in slots:
-        if before is not None and slot - before == step:
-            tally.held += 1
-            yield slot
-        before = slot
-
-
-def _holes(slots: Iterable[int], first: int, last: int, step: int) -> Iterator[_Grid]:
-    """Yield the runs of slots from `first` to `last` that are not among `slots` (in order)."""
-    due = first
-    for slot in slots:
-        if slot > due:
-            yield due, slot - step
-        due = max(due, slot + step)
-    if due <= last:
-        yield due, last
+def _pairs(ends: _Slots, first: int, last: int) -> _Slots:
+    """Return the intervals by the snapshots at their two ends: each is what the less known of the two is."""
+    known, before = Ranges(), Ranges()
+    found: list[Ranges] = []
+    for each in ends:
+        known.update(each)
+        pairs = Ranges((low + 1, high) for low, high in known.inside(first, last + 1))
+        found.append(Ranges(span for run in pairs for span in before.gaps(*run)))
+        before.update(pairs)
+    return _Slots(*found)
 
 
 def _query(device: str, series: _Series, grid: _Grid) -> SlotsQuery:
     obis, kind, source, interval = series
-    first, last = grid
+    step = interval * SECOND
+    low, high = grid[0] * step, grid[1] * step + 1
+    if source is Source.PROFILE:  # the slots nearest to these, see `number_of`
+        low, high = low - step // 2, high + (step - 1) // 2
     if kind in OF_AN_INTERVAL:
-        return SlotsQuery(device, obis, kind, source, interval, first - 1, last)
-    return SlotsQuery(device, obis, kind, source, interval, first, last + 1)
+        return SlotsQuery(device, obis, kind, source, interval, low - 1, high - 1)
+    return SlotsQuery(device, obis, kind, source, interval, low, high)
 
 
 def _range(device: str, series: _Series, first: int, last: int) -> MissingRange:

@@ -197,12 +197,20 @@ class Deriver:
         )
 
     def _snapshots(self, span: Span, end: int) -> Iterator[Snapshot]:
-        """Yield one snapshot for each slot, the nearest to it; what is worthless counts as not taken."""
-        sources = (self._promises[0].source,) if self._promises else _RANKED
+        """Yield one snapshot for each slot, the nearest to it; what is worthless counts as not taken.
+
+        The row of the meter's own profile lies on its slot and comes before a poll; where there is none the poll
+        stands in. A source that shows another unit than the first one of the range is left out.
+        """
+        sources = tuple(sorted({each.source for each in self._promises}, key=_RANKED.index)) or _RANKED
         best: tuple[int, Snapshot] | None = None
+        unit: str | None = None
         for reading in _pages(self._store, span, self._obis, sources, end):
             found = _snapshot(reading)
             if found is None or (best is not None and found.slot < best[1].slot):
+                continue
+            unit = found.unit if unit is None else unit
+            if found.unit != unit:
                 continue
             off = abs(reading.measured_at - found.slot)
             if off > OFF_BOUNDARY_S * SECOND:
@@ -245,12 +253,10 @@ def _snapshot(reading: Reading) -> Snapshot | None:
 
 
 def _promises(expectations: Sequence[Expectation], obis: str) -> list[Expectation]:
-    """Return the promises to read a running total that count: of the best source, profile before poll before push."""
-    found = [
+    """Return the promises to read a running total that count."""
+    return [
         each for each in expectations if each.kind is Kind.REGISTER and each.source in _RANKED and obis in each.obis
     ]
-    best = min((_RANKED.index(each.source) for each in found), default=0)
-    return [each for each in found if each.source is _RANKED[best]]
 
 
 def _interval_on(promises: Sequence[Expectation], snapshot: Snapshot) -> int:

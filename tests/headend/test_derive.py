@@ -185,3 +185,14 @@ def test_no_energy_is_lost_or_invented_however_it_is_paged(steps: list[int], los
         store.close()
     assert rows == paged
     assert sum(Decimal(row.value or "nan") for row in rows) == Decimal(totals[-1] - totals[0]).scaleb(-1)
+
+
+def test_the_meters_own_row_stands_in_for_a_poll_that_was_missed(store: EmbeddedStore) -> None:
+    rows = Layout(Kind.REGISTER, Source.PROFILE, 900, REGISTER.columns)
+    other_unit = Layout(Kind.REGISTER, Source.PROFILE, 900, (Column(OBIS, "Wh", 0, "int"),))
+    put(store, [(0, 100, OK), (1, 110, OK), (3, 160, OK)])
+    put(store, [(2, 125, OK)], layout=rows, late=0)
+    put(store, [(4, 17_000, OK)], layout=other_unit, late=0)
+    promise = Expectation("m", Kind.REGISTER, Source.PROFILE, 900, (OBIS,), START)
+    store.write([Batch(0, expectations=[promise])])
+    assert told(ask(desk(store))) == [(1, "1.0", ""), (1, "1.5", ""), (1, "3.5", "")]

@@ -1,0 +1,79 @@
+"""What is known about readings that will not come: intervals without supply, and intervals lost with a reason.
+
+It reads the events that gateways raise about a meter's own profiles. It judges no readings.
+"""
+
+from collections.abc import Iterator
+
+from headend.rows import OF_AN_INTERVAL
+from metering import events
+from metering.model import SECOND, Event, Kind
+from metering.ports import ReadingsStore
+from metering.ranges import Ranges
+from metering.timing import from_rfc3339
+
+PAGE = 1_000
+DAY = 86_400 * SECOND  # each of these events lies inside one day of UTC
+
+
+class Absence:
+    """One event's range: interval ends `first` to `last` (us UTC, inclusive), `interval` in us."""
+
+    __slots__ = ("first", "interval", "last", "obis")
+
+    def __init__(self, event: Event) -> None:
+        self.first = from_rfc3339(event.detail["from"])
+        self.last = from_rfc3339(event.detail["to"])
+        self.interval = int(event.detail["interval"]) * SECOND
+        self.obis = frozenset(event.detail.get("obis", "").split())  # empty: every channel of the device
+
+
+class Absences:
+    """The absences of one device inside a range of slots (us UTC), read once."""
+
+    def __init__(self, store: ReadingsStore, device: str, first: int, last: int) -> None:
+        self._no_supply: list[Absence] = []
+        self._lost: list[Absence] = []
+        for event in _events(store, device, first - DAY, last + DAY):
+            found = self._no_supply if event.name == events.NO_SUPPLY.name else self._lost
+            try:
+                found.append(Absence(event))
+            except (KeyError, ValueError):  # another system's event of the same name
+                continue
+
+    def no_supply(self, kind: Kind, step: int) -> Ranges:
+        """Return the slots without supply, numbered by `step` (us).
+
+        An interval without supply lies in it whole; a snapshot lies in it or at either end.
+        """
+        found = Ranges()
+        for each in self._no_supply:
+            if each.interval == step:
+                low, high = number_of(each.first, step), number_of(each.last, step)
+            else:
+                low, high = -(-(each.first - each.interval) // step) + 1, each.last // step
+            found.add(low if kind in OF_AN_INTERVAL else low - 1, high + 1)
+        return found
+
+    def lost(self, obis: str, step: int) -> Ranges:
+        """Return the slots of a channel that its meter's profile lost, numbered by `step` (us)."""
+        found = Ranges()
+        for each in self._lost:
+            if each.interval == step and (not each.obis or obis in each.obis):
+                found.add(number_of(each.first, step), number_of(each.last, step) + 1)
+        return found
+
+
+def number_of(slot: int, step: int) -> int:
+    """Return the number of the slot nearest to an interval's end: a meter's days end at its own midnight."""
+    return (slot + step // 2) // step
+
+
+def _events(store: ReadingsStore, device: str, start: int, end: int) -> Iterator[Event]:
+    wanted = {events.NO_SUPPLY.name, events.INTERVALS_LOST.name}
+    after = ""
+    while True:
+        page, after = store.events([device], start, end, PAGE, after)
+        yield from (event for event in page if event.name in wanted)
+        if not after:
+            return
