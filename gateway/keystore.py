@@ -129,11 +129,12 @@ class KeyStore:
         return known[1] if known is not None and known[0] == self.fingerprint(meter) else ""
 
     def fingerprint(self, meter: str) -> str:
-        """Return a keyed digest that changes with the meter's secrets; empty where there are none."""
+        """Return a keyed digest that changes with the meter's secrets and its counter; empty where there are none."""
         record = self._open(meter)
         if not record.keys:
             return ""
-        return self._digest("/".join(f"{name}={text}" for name, text in sorted(record.keys.items())))
+        secrets = "/".join(f"{name}={text}" for name, text in sorted(record.keys.items()))
+        return self._digest(f"{secrets}/{record.counter}")
 
     # --- for people ---------------------------------------------------------------------------------------------------
 

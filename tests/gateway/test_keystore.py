@@ -121,8 +121,11 @@ def test_a_refusal_stands_over_restarts_until_the_key_changes(tmp_path: Path, ma
     assert again.refused("flat-1") == "wrong key"
     again.put("flat-1", {"encryption": GAK})
     assert again.refused("flat-1") == ""
-    again.put("flat-1", {"encryption": GUEK})  # the old key again is the refused one
+    again.put("flat-1", {"encryption": GUEK}, counter=12)  # the old key again is the refused one
     assert again.refused("flat-1") == "wrong key"
+    again.put("flat-1", {}, counter=13)  # a person's word about the counter is a change, too
+    assert again.refused("flat-1") == ""
+    again.refuse("flat-1", "wrong key")
     assert again.unlock("flat-1")
     assert again.refused("flat-1") == ""
 
