@@ -1,0 +1,240 @@
+"""A profile's buffer as blocks and events: times, statuses and values put together. Reads no meter."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import compress
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from collector.dlms_tables import EventsSpec, event_of
+from collector.drivers.dlms_shape import Shape, ValueColumn
+from collector.drivers.dlms_times import MeterTime, Moment, in_order
+from collector.protocols.dlms import axdr
+from collector.protocols.dlms.axdr import Tag
+from collector.protocols.dlms.load_profile import BufferReader
+from metering.errors import FrameError
+from metering.events import METER_OTHER
+from metering.model import SECOND, Block, Column, Event, Kind, Layout, Number, Source
+from metering.quality import Quality
+
+_LAYOUTS = 1024
+_FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
+_NOT_AVAILABLE = int(Quality.NOT_AVAILABLE)
+
+
+class Grid(NamedTuple):
+    """How row times become slots.
+
+    `interval` is in s (0: none), `beginning` says that the meter stamps its beginning, and `tolerance` how far from a
+    boundary (us) a time may lie and still be the boundary's.
+    """
+
+    interval: int
+    beginning: bool = False
+    tolerance: int = 0
+
+
+class TimedRows(NamedTuple):
+    """The rows of a buffer that tell a time: UTC us as the meter stamped them, quality of the row, and the values.
+
+    `untold` counts the rows that tell no time; they are not among them.
+    """
+
+    times: Sequence[int]
+    flags: Sequence[int]
+    values: Sequence[tuple[Any, ...]]
+    untold: int
+
+
+def decode_rows(raw: bytes, shape: Shape, time: MeterTime, period: int) -> TimedRows:
+    """Return the rows of a buffer (A-XDR). `period` is the capture period in s, 0 where there is none.
+
+    Raises:
+        FrameError: it is no array of structures with these columns, or it breaks off.
+
+    """
+    odd = False
+
+    def to_utc(octets: bytes) -> int | None:
+        nonlocal odd
+        moment = time.read(octets)
+        odd = odd or moment.doubtful or moment.late is not None
+        return moment.us
+
+    rows = BufferReader(shape.columns, period, to_utc).rows(raw)
+    flags = _statuses(shape, rows.values)
+    times: Sequence[int | None] = rows.times
+    if odd:
+        times, doubts = _one_by_one(raw, shape, time, period, rows.values)
+        flags = [flag | doubt for flag, doubt in zip(flags, doubts, strict=True)]
+    if None not in times:
+        return TimedRows([t for t in times if t is not None], flags, rows.values, 0)
+    told = [t is not None for t in times]
+    return TimedRows(
+        [t for t in times if t is not None],
+        list(compress(flags, told)),
+        list(compress(rows.values, told)),
+        told.count(False),
+    )
+
+
+def _statuses(shape: Shape, rows: Sequence[tuple[Any, ...]]) -> list[int]:
+    flags = [0] * len(rows)
+    for position, spec in shape.status:
+        known: dict[Any, int] = {}
+        for index, row in enumerate(rows):
+            status = row[position]
+            found = known.get(status)
+            if found is None:
+                found = known[status] = spec.flags(_word(status))
+            flags[index] |= found
+    return flags
+
+
+def _word(status: object) -> int:
+    """Return a status as a number: integers as they are, bit-strings with their first bit lowest, octets high first."""
+    if isinstance(status, int):
+        return status
+    if isinstance(status, bytes):
+        return int.from_bytes(status, "big")
+    if isinstance(status, str) and status.strip("01") == "":
+        return int(status[::-1] or "0", 2)
+    return 0
+
+
+def _one_by_one(
+    raw: bytes, shape: Shape, time: MeterTime, period: int, values: Sequence[tuple[Any, ...]]
+) -> tuple[list[int | None], list[int]]:
+    """Return time and quality of each row where clocks were doubtful or an hour came twice: rare, and slower."""
+    daylight = next(((position, spec.dst_bit) for position, spec in shape.status if spec.dst_bit is not None), None)
+    column = shape.columns[shape.clock]
+    moments: list[Moment] = []
+    for row, items in zip(axdr.decode_all(raw).value, values, strict=True):
+        data = row.value[shape.clock]
+        if data.tag is not Tag.NULL:
+            bit = bool(_word(items[daylight[0]]) >> daylight[1] & 1) if daylight else None
+            moments.append(time.read(data.value, daylight=bit))
+        elif not moments or column.null == "none":
+            moments.append(Moment(None))
+        else:
+            step = period * SECOND if column.null == "clock+period" else 0
+            us, late, doubtful = moments[-1]
+            moments.append(Moment(None if us is None else us + step, None if late is None else late + step, doubtful))
+    found = in_order(moments, period)
+    return [us for us, _ in found], [int(Quality.CLOCK_SUSPECT) if doubt else 0 for _, doubt in found]
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
+def to_blocks(
+    rows: TimedRows, raw: bytes, shape: Shape, grid: Grid, time: MeterTime, device: str, received_at: int
+) -> list[Block]:
+    """Return one block for each row and kind, in the rows' order. `raw` is the buffer that the rows came from.
+
+    Raises:
+        FrameError: a column of numbers holds something else.
+
+    """
+    if not rows.times:
+        return []
+    columns = [_numbers(column, [row[column.position] for row in rows.values], time) for column in shape.values]
+    numbers = _number_types(raw, shape, columns)
+    groups = []
+    for kind in dict.fromkeys(column.kind for column in shape.values):
+        chosen = [index for index, column in enumerate(shape.values) if column.kind is kind]
+        layout = _layout(kind, grid.interval, tuple(_column(shape.values[i], numbers[i]) for i in chosen))
+        values = list(zip(*(columns[i] for i in chosen), strict=True))
+        groups.append((layout, values, any(None in columns[i] for i in chosen)))
+    blocks = []
+    for index, stamped in enumerate(rows.times):
+        measured_at, slot, flags = _place(stamped, rows.flags[index], grid, time)
+        for layout, values, holes in groups:
+            shown = values[index]
+            quality: Sequence[int] = (flags,) * len(shown) if flags else ()
+            if holes and None in shown:
+                quality = tuple(flags | (_NOT_AVAILABLE if value is None else 0) for value in shown)
+            blocks.append(Block(layout, device, measured_at, received_at, shown, slot, quality))
+    return blocks
+
+
+def _place(stamped: int, flags: int, grid: Grid, time: MeterTime) -> tuple[int, int | None, int]:
+    """Return measured_at, slot and quality of a row. Rows that the meter makes when it likes have no slot to miss."""
+    if not grid.interval:
+        return stamped, stamped, flags
+    boundary = time.on_grid(stamped, grid.interval)
+    off = abs(stamped - boundary) > grid.tolerance
+    if grid.beginning:
+        shift = time.on_grid(boundary + grid.interval * SECOND, grid.interval) - boundary
+        stamped, boundary = stamped + shift, boundary + shift
+    return (stamped, None, flags | Quality.OFF_BOUNDARY) if off else (stamped, boundary, flags)
+
+
+def _numbers(column: ValueColumn, values: list[Any], time: MeterTime) -> list[Any]:
+    if column.time:
+        return [_seconds(value, time) for value in values]
+    kinds = set(map(type, values))
+    if kinds <= {int, float, type(None)}:
+        return values
+    if kinds <= {int, bool, float, type(None)}:
+        return [int(value) if isinstance(value, bool) else value for value in values]
+    raise FrameError(f"column {column.obis} of the profile holds no numbers")
+
+
+def _seconds(value: object, time: MeterTime) -> int | None:
+    """Return a date-time as whole seconds since 1970; None where it tells no moment (no maximum yet)."""
+    if not isinstance(value, bytes):
+        return None
+    us = time.read(value).us if len(value) == 12 else None
+    return None if us is None else us // SECOND
+
+
+def _number_types(raw: bytes, shape: Shape, columns: Sequence[list[Any]]) -> list[Number]:
+    """Return the number type of each column: only where there are floats, the buffer is looked at once more."""
+    with_floats = [index for index, column in enumerate(columns) if float in set(map(type, column))]
+    found: list[Number] = ["int"] * len(columns)
+    if with_floats:
+        rows = axdr.decode_all(raw).value
+        for index in with_floats:
+            position = shape.values[index].position
+            position += position >= shape.clock
+            tags = {row.value[position].tag for row in rows} & set(_FLOATS)
+            found[index] = "float64" if Tag.FLOAT64 in tags else "float32"
+    return found
+
+
+def _column(column: ValueColumn, number: Number) -> Column:
+    return Column(column.obis, column.unit, column.scale, number)
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _layout(kind: Kind, interval: int, columns: tuple[Column, ...]) -> Layout:
+    """Return the one layout object of these columns: batches and watches know layouts by identity."""
+    return Layout(kind, Source.PROFILE, interval, columns)
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def to_events(rows: TimedRows, shape: Shape, spec: EventsSpec, device: str, received_at: int) -> list[Event]:
+    """Return one event for each row of an event log. The same row gives the same event however often it is read."""
+    code_of: Callable[[Any], Any] | None = itemgetter(shape.codes[0]) if shape.codes else None
+    found = []
+    for time, row in zip(rows.times, rows.values, strict=True):
+        detail = {"log": spec.name}
+        code = None
+        if code_of is not None:
+            code = _word(code_of(row))
+            detail["code"] = str(code)
+        for position, obis in shape.details:
+            detail[obis] = _text(row[position])
+        name = spec.event or spec.codes.get(code if code is not None else -1) or METER_OTHER.name
+        event = event_of(name)
+        found.append(Event(device, time, event.code, event.name, received_at, detail))
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii") if value.isascii() and value.decode("ascii").isprintable() else value.hex()
+    return "" if value is None else str(value)

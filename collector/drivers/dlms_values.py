@@ -1,0 +1,87 @@
+"""One COSEM value as a number of a channel, a time or a serial number, or why it is none. Reads no meter."""
+
+from collector.dlms_tables import DlmsPoint
+from collector.dlms_units import NO_UNIT, measure
+from collector.drivers.dlms_shape import ScalerUnit
+from collector.drivers.dlms_times import MeterTime
+from collector.protocols.dlms.axdr import Data, Tag
+from metering.errors import FrameError
+from metering.model import SECOND, Number
+
+MAX_IDENTITY = 64  # characters
+
+_FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
+
+
+def number_of(data: Data) -> tuple[float | None, Number]:
+    """Return a number as the meter sent it, and its type; null-data is no value.
+
+    Raises:
+        FrameError: it is of a type that is no number.
+
+    """
+    if data.tag is Tag.NULL:
+        return None, "int"
+    if isinstance(data.value, int) and data.tag is not Tag.BCD:
+        return int(data.value), "int"
+    if data.tag in _FLOATS:
+        return data.value, _FLOATS[data.tag]
+    raise FrameError(f"a value of type {words(data)} is no number")
+
+
+def time_of(data: Data, time: MeterTime) -> int | None:
+    """Return a date-time as whole seconds since 1970; None where it tells no moment.
+
+    Raises:
+        FrameError: it is no date-time.
+
+    """
+    if data.tag is Tag.NULL:
+        return None
+    if data.tag not in (Tag.OCTET_STRING, Tag.DATE_TIME):
+        raise FrameError(f"a value of type {words(data)} is no date-time")
+    us = time.read(data.value).us
+    return None if us is None else us // SECOND
+
+
+def scale_of(point: DlmsPoint, found: ScalerUnit | None) -> int:
+    """Return the decimal exponent of a point's values in its unit; `found` is what the meter says (None: nothing).
+
+    Raises:
+        FrameError: the meter's unit is not the profile's.
+
+    """
+    if found is None:
+        return point.scale or 0
+    if found.unit == NO_UNIT:  # a meter that keeps its units to itself still has its scaler
+        return found.scaler
+    try:
+        return found.scaler + measure(found.unit, point.unit).shift
+    except ValueError as error:
+        raise FrameError(str(error)) from None
+
+
+def identity_text(data: Data) -> str:
+    """Return a serial number: text, text in an octet-string, or a number.
+
+    Raises:
+        FrameError: it is nothing of that.
+
+    """
+    text = ""
+    if isinstance(data.value, bytes):
+        plain = data.value.rstrip(b"\0 ")
+        text = plain.decode("ascii") if plain.isascii() else plain.hex()
+    elif isinstance(data.value, str) and data.tag is not Tag.BIT_STRING:
+        text = data.value.rstrip("\0 ")
+    elif isinstance(data.value, int) and not isinstance(data.value, bool):
+        text = str(data.value)
+    text = text.strip()
+    if not text or len(text) > MAX_IDENTITY or not text.isprintable():
+        raise FrameError("the meter shows no serial number")
+    return text
+
+
+def words(data: Data) -> str:
+    """Return the name of a value's type."""
+    return data.tag.name.lower().replace("_", "-")
