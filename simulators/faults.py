@@ -6,7 +6,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from collector.protocols.modbus import exception_reply
 from collector.protocols.modbus_adu import rtu_frame, tcp_frame
@@ -70,43 +70,66 @@ class Fault:
     count: int = 0
 
 
-class _Plan:
+class Striking(Protocol):
+    """What every kind of fault has: how often it strikes (as in `Fault`)."""
+
+    @property
+    def kind(self) -> str:
+        """Return the fault's name."""
+
+    @property
+    def chance(self) -> float:
+        """Return the probability."""
+
+    @property
+    def every(self) -> int:
+        """Return at which requests."""
+
+    @property
+    def times(self) -> int:
+        """Return how often at most; 0 is always."""
+
+
+F = TypeVar("F", bound=Striking)
+
+
+class _Plan(Generic[F]):
     """The faults of one unit and how often each was asked and struck."""
 
-    def __init__(self, standing: Sequence[Fault], script: Sequence[Fault | None]) -> None:
+    def __init__(self, standing: Sequence[F], script: Sequence[F | None]) -> None:
         self.script = list(reversed(script))
         self.standing = tuple(standing)
         self.asked = [0] * len(standing)
         self.done = [0] * len(standing)
 
 
-class Faults:
+class Strikes(Generic[F]):
     """Decides, request by request, which fault strikes one unit: a script of steps first, then the standing faults.
 
     `replace` may be called from another thread than `strike`.
     """
 
-    def __init__(self, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = (), seed: int = 0) -> None:
+    def __init__(self, standing: Sequence[F] = (), script: Sequence[F | None] = (), seed: int = 0) -> None:
         self.chance = random.Random(seed)
         self.struck = 0
         self._plan = _Plan(standing, script)
 
-    def replace(self, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = ()) -> None:
+    def replace(self, standing: Sequence[F] = (), script: Sequence[F | None] = ()) -> None:
         """Put these faults in the place of the present ones; without any, the unit behaves from now on."""
         self._plan = _Plan(standing, script)
 
-    def stands(self, kind: Kind) -> bool:
+    def stands(self, kind: str) -> bool:
         """Tell whether a fault of this kind is among the standing ones."""
         return any(fault.kind == kind for fault in self._plan.standing)
 
-    def strike(self) -> Fault | None:
+    def strike(self) -> F | None:
         """Return the fault of this request, or None."""
         plan = self._plan
         fault = plan.script.pop() if plan.script else self._next_standing(plan)
         self.struck += fault is not None
         return fault
 
-    def _next_standing(self, plan: _Plan) -> Fault | None:
+    def _next_standing(self, plan: _Plan[F]) -> F | None:
         found = None
         for index, fault in enumerate(plan.standing):
             plan.asked[index] += 1
@@ -116,6 +139,10 @@ class Faults:
                 plan.done[index] += 1
                 found = fault
         return found
+
+
+class Faults(Strikes[Fault]):
+    """The faults of a Modbus unit."""
 
 
 class Piece(NamedTuple):

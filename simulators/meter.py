@@ -130,7 +130,7 @@ class Meter:
 
     def interrupt(self, start: int, end: int) -> None:
         """Let the network fail from `start` to `end` (us), past or to come: nothing flows meanwhile."""
-        self._failed.append((start, end))
+        self._failed = sorted([*self._failed, (start, end)])
         self._gaps = self._merged()
 
     def set_clock(self, *, offset_s: float, drift_ppm: float) -> None:
@@ -138,6 +138,11 @@ class Meter:
         self.settings = replace(self.settings, offset_s=offset_s, drift_ppm=drift_ppm)
 
     # -- what it shows
+
+    @property
+    def failures(self) -> tuple[tuple[int, int], ...]:
+        """Return when the network failed: from, to (us), in order."""
+        return tuple(self._failed)
 
     @property
     def serial(self) -> str:
@@ -174,12 +179,19 @@ class Meter:
         """Return uW: the mean power taken in over the demand period that ended at `end` (us)."""
         if end - DEMAND_PERIOD < self.settings.installed_at:
             return 0
-        taken = self._totals(end) - self._totals(end - DEMAND_PERIOD)
-        return sum(row[0] for row in taken.rows) * 1000 // DEMAND_PERIOD
+        begin = end - DEMAND_PERIOD
+        if any(gap.start < end and gap.end > begin for gap in self._gaps):
+            taken = sum(row[0] for row in (self._totals(end) - self._totals(begin)).rows)
+        else:
+            curves_in = [phase.active_in for phase in self._phases]
+            taken = sum(self._scaled(curve.energy(end)) - self._scaled(curve.energy(begin)) for curve in curves_in)
+        return taken * 1000 // DEMAND_PERIOD
 
     def _flow(self, at: int) -> Totals:
-        permille = self._permille
-        return Totals([[curve.energy(at) * permille // 1000 for curve in phase] for phase in self._phases])
+        return Totals([[self._scaled(curve.energy(at)) for curve in phase] for phase in self._phases])
+
+    def _scaled(self, energy: int) -> int:
+        return energy * self._permille // 1000
 
     def _totals(self, at: int) -> Totals:
         total = self._flow(max(at, self.settings.installed_at)) - self._base
