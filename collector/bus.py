@@ -5,6 +5,7 @@ caller that is cancelled takes nothing of the bus along.
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -94,12 +95,20 @@ class Bus:
             await link.close()
 
     async def submit(
-        self, lane: Lane, meter: str, work: Callable[[Transact], Awaitable[T]], *, deadline: float | None = None
+        self,
+        lane: Lane,
+        meter: str,
+        work: Callable[[Transact], Awaitable[T]],
+        *,
+        deadline: float | None = None,
+        whole: bool = False,
     ) -> T:
         """Run `work` for one meter when its turn comes, and return what it returns.
 
         `work` is given the `Transact` to speak with; the wire is its own until it ends, more urgent lanes excepted.
         `deadline` (`time.monotonic`) is when it is too late to begin. A job may repeat `BusLimits.retries` exchanges.
+        `whole` work is one conversation (an association): while more urgent jobs go first between its exchanges, those
+        of the same meter wait until it has ended.
 
         Raises:
             BusyError: the lane is full.
@@ -110,7 +119,8 @@ class Bus:
 
         """
         turns = self._turns
-        job = Job(lane, self._meters.get(meter) or self._meet(meter), deadline, self.limits.retries, DISTURBANCES)
+        known = self._meters.get(meter) or self._meet(meter)
+        job = Job(lane, known, deadline, self.limits.retries, DISTURBANCES, whole=whole)
         try:
             if not turns.begin_at_once(job):
                 await turns.queue(job)
@@ -145,24 +155,28 @@ class Bus:
         if job.used and self._turns.lanes.more_urgent(job.lane):
             await self._turns.give_way(job)
         job.used = True
+        # A receiver remembers what came: a repeat is heard by one that has heard nothing.
+        spare = copy.deepcopy(exchange.receiver) if exchange.receiver is not None and not exchange.once else None
         while True:
             if job.meter.circuit.state is State.OPEN:  # it opened under this job
                 raise left_alone(job.meter, time.monotonic())
             try:
                 return await self._exchange(job, exchange)
             except CrosstalkError:
-                if not job.disturbances or self._turns.closed:
+                if not job.disturbances or exchange.once or self._turns.closed:
                     raise
                 job.disturbances -= 1
                 continue
             except (NoAnswerError, FrameError, LinkDownError) as error:
-                if not self._may_repeat(job, error):
+                if not self._may_repeat(job, exchange, error):
                     raise
+            if spare is not None:
+                exchange = exchange._replace(receiver=copy.deepcopy(spare))
             await self._turns.repeat_later(job)
 
-    def _may_repeat(self, job: Job, error: MeterError) -> bool:
+    def _may_repeat(self, job: Job, exchange: Exchange, error: MeterError) -> bool:
         """Tell whether a failed exchange is tried again: within the plan, and not on a meter that is left alone."""
-        if not job.retries or self._turns.closed or job.meter.circuit.state is not State.CLOSED:
+        if not job.retries or exchange.once or self._turns.closed or job.meter.circuit.state is not State.CLOSED:
             return False
         if isinstance(error, LinkDownError) and not (job.link is not None and job.link.reachable()):
             return False
@@ -189,6 +203,8 @@ class Bus:
         ended = time.monotonic()
         answered_at = self._clock()
         account.busy_s += self._load.add(started, ended)
+        if not exchange.reply_length and exchange.receiver is None:  # to all: that it went out tells of no meter
+            return Answer(reply, answered_at - round((ended - link.sent_at) * SECOND), answered_at)
         account.ok += 1
         circuit = meter.circuit
         if circuit.failures or circuit.state is not State.CLOSED:
@@ -204,7 +220,7 @@ class Bus:
         meter.account.last_error = str(error)
         if isinstance(error, LinkDownError):
             return error
-        if isinstance(error, RefusedError) and error.code != TARGET_SILENT:
+        if isinstance(error, RefusedError) and (error.code != TARGET_SILENT or exchange.receiver is not None):
             meter.account.busy_s += cost
             meter.account.refused += 1
             self._answered(meter)

@@ -8,7 +8,8 @@ class Receiver(Protocol):
     """Finds one reply in what comes over the wire. Pure: it is fed and knows no wire.
 
     Bytes that are not part of the reply (noise, wake-up bytes, echoes, other stations' frames) are skipped. It keeps
-    no more than the longest reply that its protocol or profile allows.
+    no more than the longest reply that its protocol or profile allows. It can be copied (`copy.deepcopy`): a repeated
+    request is heard by a copy that was made before anything came.
     """
 
     def __call__(self, data: bytes) -> bytes | None:
@@ -21,11 +22,7 @@ class Receiver(Protocol):
         ...
 
     def complaint(self) -> str:
-        """Return what came instead of a reply, in words; empty when nothing came at all.
-
-        The exchange has ended without its reply: what came is forgotten, and what follows begins another reply, so that
-        the bus may repeat the request with the same receiver.
-        """
+        """Return what came instead of a reply, in words, when the time is over; empty when nothing came at all."""
         ...
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from collector.exchange import Exchange
-from collector.links.link import LinkParameters
+from collector.links.link import LinkParameters, character_time, silence
 from collector.protocols import modbus_times
 
 
@@ -12,13 +12,16 @@ def cycle_time(parameters: LinkParameters, exchanges: Sequence[Exchange]) -> flo
 
     On a serial line: the characters of requests and replies, silent intervals and each meter's own turnaround.
     """
+    return sum(parameters.latency_s + _exchange_time(parameters, exchange) for exchange in exchanges)
+
+
+def _exchange_time(parameters: LinkParameters, exchange: Exchange) -> float:
     if not parameters.baud:
-        return sum(parameters.latency_s + exchange.turnaround_s for exchange in exchanges)
-    bits = modbus_times.parse_format(parameters.line_format).bits
-    return sum(
-        parameters.latency_s
-        + modbus_times.exchange_time(
-            len(exchange.pdu), exchange.reply_length, parameters.baud, bits, exchange.turnaround_s
-        )
-        for exchange in exchanges
-    )
+        return exchange.turnaround_s
+    request, reply = len(exchange.pdu), exchange.reply_length
+    if exchange.receiver is None and reply:
+        bits = modbus_times.parse_format(parameters.line_format).bits
+        return modbus_times.exchange_time(request, reply, parameters.baud, bits, exchange.turnaround_s)
+    # What frames itself is as long as it is; a request to all is answered by nobody.
+    thinks_s = exchange.turnaround_s if reply else 0.0
+    return (request + reply) * character_time(parameters, exchange.speed) + thinks_s + silence(parameters)

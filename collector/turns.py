@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from collector.bus_status import MeterAccount
 from collector.circuit import Circuit, State
@@ -38,16 +38,29 @@ class Meter:
 
 
 class Job:
-    """One caller's work on one meter. It holds a link while it is its turn."""
+    """One caller's work on one meter. It holds a link while it is its turn, and, where it is `whole`, its meter longer.
 
-    __slots__ = ("deadline", "disturbances", "lane", "link", "meter", "retries", "timer", "turn", "used")
+    A whole job is the meter's holder from its first turn to its end, a job that is not only while it is its turn.
+    """
 
-    def __init__(self, lane: Lane, meter: Meter, deadline: float | None, retries: int, disturbances: int) -> None:
+    __slots__ = ("deadline", "disturbances", "lane", "link", "meter", "retries", "timer", "turn", "used", "whole")
+
+    def __init__(
+        self,
+        lane: Lane,
+        meter: Meter,
+        deadline: float | None,
+        retries: int,
+        disturbances: int,
+        *,
+        whole: bool = False,
+    ) -> None:
         self.lane = lane
         self.meter = meter
         self.deadline = deadline
         self.retries = retries
         self.disturbances = disturbances
+        self.whole = whole
         self.link: Link | None = None
         self.turn: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -66,8 +79,9 @@ class Turns:
         self.name = name
         self.lanes: Lanes[Job] = Lanes(depths)
         self.closed = False
+        self._several = len(links) > 1
         self._idle: list[Link] = list(links)
-        self._parked: set[Job] = set()
+        self._parked: dict[Job, None] = {}  # in their order
 
     def close(self) -> None:
         """End every wait, now and from now on, with `LinkDownError`."""
@@ -109,15 +123,11 @@ class Turns:
 
     async def give_way(self, job: Job) -> None:
         """Let more urgent jobs go first and come back at the head of its lane."""
-        self._release(job)
-        self.lanes.push_front(job.lane, job)
-        await self._turn(job)
+        await self._come_back(job, self.lanes.push_front)
 
     async def repeat_later(self, job: Job) -> None:
         """Wait behind everybody else of the lane, so that a failing meter's second attempt delays nobody."""
-        self._release(job)
-        self.lanes.push_back(job.lane, job)
-        await self._turn(job)
+        await self._come_back(job, self.lanes.push_back)
 
     def leave(self, job: Job) -> None:
         """End a job, whether it has its turn or waits."""
@@ -125,10 +135,20 @@ class Turns:
             self._release(job)
         else:
             self._remove(job)
+        self._free(job)
         if self.lanes:
             self._grant()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _come_back(self, job: Job, push: Callable[[Lane, Job], None]) -> None:
+        if job.whole and self._several:  # its conversation may belong to its connection, and others have theirs
+            return
+        self._release(job)
+        if not job.whole:
+            self._free(job)
+        push(job.lane, job)
+        await self._turn(job)
 
     async def _turn(self, job: Job) -> None:
         job.turn = asyncio.get_running_loop().create_future()
@@ -147,8 +167,9 @@ class Turns:
             meter = job.meter
             if self._is_late(job, now):
                 self._refuse_late(job)
-            elif meter.holder is not None:
+            elif meter.holder is not None and meter.holder is not job:
                 self._park(job, None)
+                self._hurry(meter.holder, job.lane)
             elif meter.ready_at > now:
                 self._park(job, meter.ready_at - now)
             elif not meter.circuit.admit(now, force=job.lane is Lane.COMMAND):
@@ -161,31 +182,46 @@ class Turns:
 
     def _park(self, job: Job, seconds: float | None) -> None:
         """Set a job aside: until its meter may be asked again, or (None) until its meter's other job is over."""
-        self._parked.add(job)
+        self._parked[job] = None
         if seconds is not None:
             job.timer = asyncio.get_running_loop().call_later(seconds, self._unpark, job)
 
     def _unpark(self, job: Job) -> None:
-        self._parked.discard(job)
+        self._parked.pop(job, None)
         job.timer = None
         self.lanes.push_front(job.lane, job)
         self._grant()
+
+    def _hurry(self, holder: Job, lane: Lane) -> None:
+        """Let a job be as urgent as the one that waits for its end."""
+        if holder.lane <= lane:
+            return
+        if holder.link is None and holder not in self._parked:
+            self.lanes.remove(holder.lane, holder)
+            self.lanes.push_front(lane, holder)
+        holder.lane = lane
 
     def _release(self, job: Job) -> None:
         """Take the link back from a job."""
         link, job.link = job.link, None
         if link is None:
             return
-        job.meter.holder = None
         job.meter.circuit.withdraw()
         self._idle.append(link)
+
+    def _free(self, job: Job) -> None:
+        """Let others ask the meter that a job has held."""
+        if job.meter.holder is not job:
+            return
+        job.meter.holder = None
         if self._parked:
-            for other in [parked for parked in self._parked if parked.meter is job.meter and parked.timer is None]:
-                self._parked.discard(other)
+            waited = [parked for parked in self._parked if parked.meter is job.meter and parked.timer is None]
+            for other in reversed(waited):
+                self._parked.pop(other)
                 self.lanes.push_front(other.lane, other)
 
     def _remove(self, job: Job) -> None:
-        self._parked.discard(job)
+        self._parked.pop(job, None)
         if job.timer is not None:
             job.timer.cancel()
             job.timer = None

@@ -62,13 +62,12 @@ class _StreamLink(Line):
         A request without a reply ends when its characters are over, with nothing. After a failure it returns only when
         the line is silent again, so that the time is charged to who failed.
         """
-        receiver = exchange.receiver
-        if receiver is None and exchange.reply_length:
+        if exchange.receiver is None and exchange.reply_length:
             raise ValueError("a stream finds no answer without a receiver")
         wire = await self._ready(exchange)
         future = self._begin(wire, exchange)
         try:
-            if receiver is not None:
+            if exchange.receiver is not None:
                 return await self._answer(future, timeout_s)
             await self._silent(self._quiet_since, DRAIN_LIMIT_S)
         except (NoAnswerError, FrameError) as error:
@@ -82,8 +81,6 @@ class _StreamLink(Line):
             raise
         finally:
             self._waiting = self._receiver = None
-            if receiver is not None and (not future.done() or future.cancelled() or future.exception()):
-                receiver.complaint()  # a repeat begins anew
         if self._wire is not wire:
             raise self._gone()
         return b""
