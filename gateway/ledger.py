@@ -4,7 +4,7 @@ Intervals are numbered by the profile's grid. What nothing accounts for is a hol
 rows are read once more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -72,16 +72,17 @@ class Account:
         self.recovered = 0  # rows that filled holes, since the start of this process
         self._doubted = Ranges()  # absent in the answer of an earlier attempt
         self._doubted_now = Ranges()  # absent in an answer of this one
-        self._underway = Ranges()  # came, and is not in the log yet
+        self._underway: dict[int, int] = {}  # rows that came -> how many of their blocks the log does not have yet
         self._power_fail = Ranges()  # rows that the meter marked so, and gaps beside them
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def open_attempt(self) -> None:
-        """Begin a new attempt: what was absent is asked for once more, and what never reached the log too."""
+    def open_attempt(self, *, dropped: bool = False) -> None:
+        """Begin a new attempt: what was absent is asked for once more; so is all that came, where some was dropped."""
         self._doubted.update(self._doubted_now)
         self._doubted_now = Ranges()
-        self._underway = Ranges()
+        if dropped:
+            self._underway = {}
 
     def piece(self, newest: int, rows: int, oldest: int | None = None) -> Span | None:
         """Return the newest run of at most `rows` intervals that holds all its holes; None where there is none.
@@ -98,9 +99,8 @@ class Account:
 
     def holes(self, newest: int, oldest: int | None = None) -> _Spans:
         """Return the runs that are to be asked for, in order, within the bounds (inclusive)."""
-        known = self._settled()
+        known = self._known()
         known.update(self._doubted_now)
-        known.update(self._underway)
         return list(known.gaps(max(self.first, oldest if oldest is not None else self.first), newest + 1))
 
     def counts(self, newest: int) -> Counts:
@@ -115,12 +115,22 @@ class Account:
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
-    def came(self, numbers: Iterable[int], power_fail: Iterable[int] = ()) -> None:
-        """Note rows that came and are on their way into the log; `power_fail` are those with that mark."""
-        for number in numbers:
-            self._underway.add(number, number + 1)
+    def came(self, rows: Mapping[int, int], power_fail: Iterable[int] = ()) -> None:
+        """Note rows that are on their way into the log, each with the number of its blocks.
+
+        `power_fail` are those that the meter marked so.
+        """
+        self._underway.update(rows)
         for number in power_fail:
             self._power_fail.add(number, number + 1)
+
+    def committed(self, number: int) -> None:
+        """Note that the log has one block of a row that came; it is held once the log has all of them."""
+        left = self._underway.get(number, 0) - 1
+        if left > 0:
+            self._underway[number] = left
+        elif left == 0:
+            self.hold([number])
 
     def hold(self, numbers: Iterable[int]) -> None:
         """Note rows that the log has. A row that came late outdoes what was said of its interval before."""
@@ -130,8 +140,14 @@ class Account:
             if number < (self.held.last or number):
                 self.recovered += number not in self.held
             self.held.add(number, number + 1)
-            for other in (self.no_supply, self.lost, self.blank, self._doubted, self._doubted_now, self._underway):
+            for other in (self.no_supply, self.lost, self.blank, self._doubted, self._doubted_now):
                 other.remove(number, number + 1)
+            self._underway.pop(number, None)
+
+    def reopen(self, low: int, high: int) -> None:
+        """Ask once more for low <= n < high, whatever is known of them: the meter writes them anew."""
+        for each in (self.held, self.no_supply, self.lost, self._doubted, self._doubted_now):
+            each.remove(low, high)
 
     def answered(self, low: int, high: int, present: Iterable[int], failures: Iterable[Span] = ()) -> Verdict:
         """Judge what a whole, successful answer about low <= n < high did not have.
@@ -140,8 +156,7 @@ class Account:
         there is without supply at once; elsewhere the meter is asked a second time, in another attempt, before it is
         lost. A gap beside a row that the meter marked for a power failure is without supply too.
         """
-        known = self._settled()
-        known.update(self._underway)
+        known = self._known()
         known.update(Ranges((number, number + 1) for number in present))
         no_supply, lost = Ranges(), Ranges()
         without = Ranges(failures)
@@ -156,17 +171,18 @@ class Account:
 
     def expire(self, before: int) -> Verdict:
         """Give up what is still a hole before an interval: the meter answers, and its memory does not reach there."""
-        known = self._settled()
-        known.update(self._underway)
-        lost = Ranges(known.gaps(self.first, before))
+        lost = Ranges(self._known().gaps(self.first, before))
         return self._settle(Ranges(), lost)
 
     def forget(self, before: int) -> None:
         """Drop all that lies before an interval: it is no longer asked for or counted."""
         if before <= self.first:
             return
-        for each in self._all():
+        for each in (self.held, self.no_supply, self.lost, self.blank, self._power_fail):
             each.remove(self.first, before)
+        for each in (self._doubted, self._doubted_now):
+            each.remove(self.first, before)
+        self._underway = {number: left for number, left in self._underway.items() if number >= before}
         self.first = before
 
     def bound(self, newest: int) -> None:
@@ -213,20 +229,42 @@ class Account:
         self._power_fail.add(start, end)
         return True
 
-    def _settled(self) -> Ranges:
-        settled = Ranges(self.held)
+    def _known(self) -> Ranges:
+        """Return what needs no asking: accounted for, or on its way into the log."""
+        known = Ranges(self.held)
         for each in (self.no_supply, self.lost, self.blank):
-            settled.update(each)
-        return settled
+            known.update(each)
+        for number in self._underway:
+            known.add(number, number + 1)
+        return known
 
-    def _all(self) -> tuple[Ranges, ...]:
-        return (
-            self.held,
-            self.no_supply,
-            self.lost,
-            self.blank,
-            self._doubted,
-            self._doubted_now,
-            self._underway,
-            self._power_fail,
-        )
+
+class Irregular:
+    """A profile whose rows come when the meter makes them (a month's end, a reset): the newest that the log has."""
+
+    def __init__(self, newest: int = 0) -> None:
+        self.newest = newest  # instant of the newest row (us UTC) before which the log has all that came
+        self._underway: dict[int, int] = {}
+        self._highest = newest
+
+    def came(self, rows: Mapping[int, int]) -> None:
+        """Note rows (their instants) that are on their way into the log, each with the number of its blocks."""
+        self._underway.update(rows)
+
+    def committed(self, instant: int) -> None:
+        """Note that the log has one block of a row that came."""
+        left = self._underway.get(instant, 0) - 1
+        if left > 0:
+            self._underway[instant] = left
+            return
+        if left == 0:
+            del self._underway[instant]
+            self._highest = max(self._highest, instant)
+        if not self._underway:
+            self.newest = self._highest
+
+    def open_attempt(self, *, dropped: bool = False) -> None:
+        """Begin a new attempt; where some of what came was dropped, it is asked for once more."""
+        if dropped:
+            self._underway = {}
+            self._highest = self.newest

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.grid import Grid
-from gateway.ledger import MAX_INTERVALS, Account, Kept
+from gateway.ledger import MAX_INTERVALS, Account, Irregular, Kept
 from gateway.statefile import StateFile
 
 NEWEST = 40
@@ -23,13 +23,15 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         self.doubted: set[int] = set()
         self.doubted_now: set[int] = set()
         self.underway: set[int] = set()
+        self.blocks: dict[int, int] = {}
         self.power_fail: set[int] = set()
         self.first = FIRST
 
     @rule(numbers=st.sets(NUMBERS), marked=st.sets(NUMBERS, max_size=2))
     def come(self, numbers: set[int], marked: set[int]) -> None:
-        self.account.came(sorted(numbers), sorted(marked))
+        self.account.came(dict.fromkeys(sorted(numbers), 2), sorted(marked))
         self.underway |= numbers
+        self.blocks.update(dict.fromkeys(numbers, 2))
         self.power_fail |= marked
 
     @rule(numbers=st.sets(NUMBERS))
@@ -40,6 +42,19 @@ class AgainstAPlainModel(RuleBasedStateMachine):
                 self.state[number] = "held"
                 for each in (self.doubted, self.doubted_now, self.underway):
                     each.discard(number)
+
+    @rule(numbers=st.sets(NUMBERS))
+    def commit_one_block_of_each(self, numbers: set[int]) -> None:
+        for number in numbers:
+            self.account.committed(number)
+            if number in self.underway:
+                self.blocks[number] -= 1
+                if not self.blocks[number]:
+                    self.underway.discard(number)
+                    if number >= self.first:
+                        self.state[number] = "held"
+                        self.doubted.discard(number)
+                        self.doubted_now.discard(number)
 
     @rule(span=SPANS, present=st.sets(NUMBERS), failure=SPANS)
     def answer(self, span: list[int], present: set[int], failure: list[int]) -> None:
@@ -71,11 +86,22 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         self.settle(set(), lost)
         assert flat(verdict.lost) == sorted(number for number in lost if number >= SINCE)
 
-    @rule()
-    def open_attempt(self) -> None:
-        self.account.open_attempt()
+    @rule(dropped=st.booleans())
+    def open_attempt(self, *, dropped: bool) -> None:
+        self.account.open_attempt(dropped=dropped)
         self.doubted |= self.doubted_now
-        self.doubted_now, self.underway = set(), set()
+        self.doubted_now = set()
+        if dropped:
+            self.underway = set()
+
+    @rule(span=SPANS)
+    def reopen(self, span: list[int]) -> None:
+        self.account.reopen(*span)
+        for number in range(*span):
+            if self.state.get(number) not in {None, "blank"}:
+                del self.state[number]
+            self.doubted.discard(number)
+            self.doubted_now.discard(number)
 
     @precondition(lambda self: self.first < SINCE)
     @rule()
@@ -166,7 +192,7 @@ def test_an_absent_row_is_lost_only_at_the_second_attempt():
 def test_a_gap_before_a_row_marked_for_a_power_failure_is_without_supply():
     account = Account(Grid(900), 0, 0)
     account.hold([0, 1, 4])
-    account.came([], power_fail=[4])
+    account.came({}, power_fail=[4])
     account.answered(0, 5, [0, 1, 4])
     account.open_attempt()
     verdict = account.answered(0, 5, [0, 1, 4])
@@ -180,6 +206,16 @@ def test_an_account_is_bounded_however_long_it_runs():
         account.bound(number)
     assert account.counts(number).expected == MAX_INTERVALS
     assert len(account.held) <= MAX_INTERVALS // 1000 + 1
+
+
+def test_irregular_rows_count_only_up_to_where_the_log_has_all_of_them():
+    rows = Irregular(100)
+    rows.came({200: 2, 300: 1})
+    rows.committed(300)
+    rows.committed(200)
+    assert rows.newest == 100
+    rows.committed(200)
+    assert rows.newest == 300
 
 
 def test_a_damaged_file_counts_as_none(tmp_path: Path):
