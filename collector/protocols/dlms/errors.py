@@ -1,6 +1,6 @@
 """What can go wrong between two ends of a DLMS association, named. Not faults of the link or of a frame."""
 
-from metering.errors import AuthError, RefusedError
+from metering.errors import AuthError, RefusedError, TransportError
 
 
 class WrongPasswordError(AuthError):
@@ -25,3 +25,7 @@ class WrongClientError(RefusedError):
 
 class BusyMeterError(RefusedError):
     """The meter serves somebody else just now; trying later may help."""
+
+
+class LinkClosedError(TransportError):
+    """The data link is not open, or the meter has closed it (its inactivity time-out); opening it anew may help."""
