@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from collector.bus import Bus
 from collector.drivers.modbus import ModbusDriver, ModbusReader
-from collector.links import Link, RtuLink, RtuOverTcpLink, TcpLink
+from collector.links import Link, RtuLink, RtuOverTcpLink, SerialStreamLink, TcpLink, TcpStreamLink
 from collector.mqtt import MqttMeter
 from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
@@ -12,7 +12,8 @@ from collector.plan import TCP_MAX_GAP, rtu_max_gap
 from collector.profile import Profile, load_profile
 from collector.protocols.modbus_times import parse_format
 from gateway.meters import BusMeter
-from gateway.settings import BrokerSettings, BusSettings, GatewayFile, MeterSettings, TcpBus
+from gateway.settings import BrokerSettings, GatewayFile, MeterSettings
+from gateway.settings_bus import BusSettings, Dlt645Bus, HdlcBus, RtuOverTcpBus, SerialBus, TcpBus
 from metering.model import Kind
 from metering.secret import resolve_secret
 
@@ -25,11 +26,15 @@ OnHoles = Callable[[str, str], None]
 
 def make_link(settings: BusSettings) -> Link:
     """Return the wire of a bus."""
-    if settings.kind == "tcp":
+    if isinstance(settings, TcpBus):
         return TcpLink(settings.host, settings.port)
-    if settings.kind == "rtu-over-tcp":
+    if isinstance(settings, RtuOverTcpBus):
         return RtuOverTcpLink(settings.host, settings.port, settings.baud, settings.format)
-    return RtuLink(settings.port, settings.baud, settings.format, settings.open_as)
+    if isinstance(settings, SerialBus):
+        return RtuLink(settings.port, settings.baud, settings.format, settings.open_as)
+    if isinstance(settings, HdlcBus | Dlt645Bus):
+        return SerialStreamLink(settings.port, settings.baud, settings.format, settings.open_as)
+    return TcpStreamLink(settings.host, settings.port)
 
 
 def make_buses(
@@ -86,7 +91,7 @@ def _modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_
 
 def max_gap(bus: BusSettings, profile: Profile) -> int:
     """Return how many unwanted registers are cheaper to read over than to ask once more, on this bus."""
-    if isinstance(bus, TcpBus):
+    if not isinstance(bus, SerialBus | RtuOverTcpBus):
         return TCP_MAX_GAP
     return rtu_max_gap(bus.baud, parse_format(bus.format).bits, profile.turnaround)
 

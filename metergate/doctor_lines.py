@@ -13,7 +13,7 @@ from collector.links import Link
 from collector.profile import Profile
 from gateway.lines import make_link
 from gateway.meters import BusMeter
-from gateway.settings import BusSettings
+from gateway.settings_bus import SERIAL_BUSES, BusSettings
 from metergate.findings import Finding, State
 from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, read_meter
 from metergate.site import SiteFile
@@ -28,10 +28,10 @@ LIKELY_UNITS = (*range(1, 11), 100, 247)
 
 async def look(site: SiteFile, bus: BusSettings) -> AsyncIterator[Finding]:
     """Yield how a bus is, then each of its meters."""
-    if bus.kind == "rtu" and gateway_runs(site.gateway.data):
+    if isinstance(bus, SERIAL_BUSES) and gateway_runs(site.gateway.data):
         yield Finding(State.NOTE, f"bus {bus.id}", "the running gateway owns the line; its /metrics say how it fares")
         return
-    fault = _serial_fault(bus.port) if bus.kind == "rtu" else await _network_fault(bus.host, bus.port)
+    fault = _serial_fault(bus.port) if isinstance(bus, SERIAL_BUSES) else await _network_fault(bus.host, bus.port)
     if fault is not None:
         yield Finding(State.WRONG, f"bus {bus.id}", *fault)
         return

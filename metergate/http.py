@@ -10,7 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import SERVER, settle
-from metergate.site import ApiSettings, split_address
+from gateway.fields import split_address
+from metergate.site import ApiSettings
 from metering.errors import ConfigError
 
 BACKLOG = 256

@@ -12,7 +12,8 @@ from collector.mqtt import MqttListener
 from gateway.identity import same_serial
 from gateway.lines import make_bus_meter, make_mqtt_meters, make_mqtt_settings
 from gateway.meters import BusMeter
-from gateway.settings import BrokerSettings, BusSettings, MeterSettings
+from gateway.settings import BrokerSettings, MeterSettings
+from gateway.settings_bus import BusSettings
 from metergate.parts import log_directory
 from metergate.site import SiteFile
 from metering import timing

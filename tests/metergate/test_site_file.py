@@ -63,6 +63,20 @@ def another(
     return ANOTHER.format(id=id, bus=bus, unit=unit, profile=profile, point=point, region=region) + more
 
 
+DLMS = """
+[[bus]]
+id = "wan"
+kind = "wrapper"
+host = "192.0.2.11"
+
+[[meter]]
+id = "d-1"
+bus = "wan"
+profile = "dlms_generic"
+point = "MP-D"
+region = "js/nj"
+"""
+
 # name: (what is replaced, by what, the message after the file's name)
 CASES = {
     "an unknown key": ("unit = 1", "unti = 1", "16: meter[0].unti: unknown key; did you mean 'unit'?"),
@@ -108,7 +122,10 @@ CASES = {
     "a bus of an unknown kind": (
         'kind = "tcp"',
         'kind = "udp"',
-        "10: bus[0].kind: 'udp' is none of 'rtu', 'tcp', 'rtu-over-tcp'",
+        (
+            "10: bus[0].kind: 'udp' is none of 'rtu', 'tcp', 'rtu-over-tcp', 'hdlc', 'hdlc-tcp', 'wrapper', 'dlt645', "
+            "'dlt645-tcp'"
+        ),
     ),
     "an unknown bus": ('bus = "riser"', 'bus = "rizer"', "15: meter[0].bus: there is no bus 'rizer'; known: riser"),
     "an unknown profile": (
@@ -151,7 +168,44 @@ CASES = {
     "a meter reached two ways": (
         'topic = "shelly"',
         'topic = "shelly"\nbus = "riser"\nunit = 2',
-        "21: meter[1]: say either bus and unit (Modbus) or topic (MQTT)",
+        "21: meter[1]: say either bus and the meter's address there, or topic (MQTT)",
+    ),
+    "a Modbus meter without an address": (
+        "unit = 1\n",
+        "",
+        "13: meter[0].unit: a meter on a Modbus bus has a unit address from 1 to 247",
+    ),
+    "an address of another protocol": (
+        "unit = 1",
+        'unit = 1\naddress = "000000000161"',
+        "17: meter[0].address: is of DL/T 645, and means nothing on bus 'riser' (tcp)",
+    ),
+    "an address on a bus of a meter that publishes": (
+        'topic = "shelly"',
+        'topic = "shelly"\nunit = 2',
+        "24: meter[1].unit: is of Modbus, and means nothing where a meter publishes by itself",
+    ),
+    "a model that does not speak as the bus does": (
+        'profile = "eastron_sdm630"',
+        'profile = "dlms_generic"',
+        "17: meter[0].profile: a meter of 'dlms_generic' speaks DLMS; bus 'riser' (tcp) is of Modbus",
+    ),
+    "a DLMS meter with a unit": (
+        "",
+        DLMS + "unit = 3\n",
+        "39: meter[2].unit: is of Modbus, and means nothing on bus 'wan' (wrapper)",
+    ),
+    "an address of HDLC over the wrapper": (
+        "",
+        DLMS + "dlms = {physical = 17}\n",
+        "39: meter[2].dlms.physical: is of HDLC; the wrapper knows client and server",
+    ),
+    "two DLMS meters of one logical device": (
+        "",
+        DLMS
+        + "dlms = {server = 1}\n"
+        + another(id="d-2", bus="wan", profile="dlms_generic", point="MP-D2").replace("unit = 3", ""),
+        "41: meter[3].dlms: server 1 for client 16 is already the address of 'd-1' on wan",
     ),
     "a topic without a broker": (
         '[mqtt]\nhost = "127.0.0.1"\n',
