@@ -20,7 +20,8 @@ _STAMP = 5
 class RecordLayout(NamedTuple):
     """How a block is laid out.
 
-    `sizes` are the bytes of each class, in the order in which they stand (number, size). `length_counts` says what the
+    `sizes` are the bytes of each class, in the order in which they stand (number, size; 0: up to the separator, which
+    digits of BCD never make). `length_counts` says what the
     length byte counts: the `body` (stamp to the last separator) or also the `tail` behind it.
     """
 
@@ -106,7 +107,7 @@ def _body(layout: RecordLayout, body: bytes) -> tuple[datetime | None, dict[int,
         stamp = decode_stamp(body[:_STAMP], layout.stamp_order)
     except ValueError:
         raise FrameError("a load record's stamp is no time") from None
-    # Digits of BCD never make the separator AA, so an absent class is its separator alone.
+    # An absent class is its separator alone.
     return stamp, dict(_sections(layout, body[_STAMP:]))
 
 
@@ -114,10 +115,11 @@ def _sections(layout: RecordLayout, rest: bytes) -> Sequence[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     for number, size in layout.sizes:
         if not rest.startswith(layout.separator):
-            if len(rest) < size:
+            length = size or rest.find(layout.separator)
+            if not 0 < length <= len(rest):
                 raise FrameError(f"class {number} of a load record has {len(rest)} bytes, not {size}")
-            found.append((number, rest[:size]))
-            rest = rest[size:]
+            found.append((number, rest[:length]))
+            rest = rest[length:]
         if not rest.startswith(layout.separator):
             raise FrameError(f"class {number} of a load record is not as long as it should be")
         rest = rest[len(layout.separator) :]

@@ -12,6 +12,7 @@ from collector.protocols.dlt645.frame import (
     MAX_READ_DATA,
     OVERHEAD,
     START,
+    WAKE,
     Frame,
     address_text,
     frame_fault,
@@ -68,7 +69,7 @@ class _Scanner:
         return None
 
     def _fault(self, body: bytes) -> str:
-        """Return why no frame begins here: `_SHORT` (more must come), `_NOTHING`, or what is damaged; empty: one does."""
+        """Return why no frame begins here: `_SHORT`: more must come, `_NOTHING`, what is damaged; empty: one does."""
         if len(body) < HEAD:
             return _NOTHING if body[7:8] not in (b"", b"\x68") else _SHORT
         if body[7] != START or not is_address(body[1:7]):
@@ -143,14 +144,16 @@ class Listener:
     def __init__(self, control: int, *, limit: int = MAX_READ_DATA) -> None:
         self._function = control & FUNCTION
         self._scanner = _Scanner(limit)
-        self._known = 0  # bytes that belong to whole frames
+        self._spoken = 0  # bytes but FE: all of them, and those of whole frames
+        self._known = 0
         self.addresses: list[str] = []
 
     def __call__(self, data: bytes) -> bytes | None:
         """Take the next bytes; never content, because another meter may still speak."""
+        self._spoken += len(data) - data.count(WAKE)
         while (raw := self._scanner.feed(data, lambda _: True)) is not None:
             data = b""
-            self._known += len(raw)
+            self._known += len(raw) - raw.count(WAKE)
             frame = parse_frame(raw)
             if frame.is_answer and frame.function == self._function and len(self.addresses) < MAX_HEARD:
                 self._note(frame)
@@ -162,13 +165,13 @@ class Listener:
 
     @property
     def strays(self) -> int:
-        """Return how many bytes belong to no whole frame (wake-up bytes among them)."""
-        return self._scanner.bytes - self._known
+        """Return how many bytes belong to no whole frame; wake-up bytes are not counted."""
+        return self._spoken - self._known
 
     @property
     def damaged(self) -> bool:
         """Tell whether something like a frame came that was none: meters that spoke at the same time."""
-        return bool(self._scanner.damage) or self.strays > OVERHEAD
+        return bool(self._scanner.damage) or self.strays >= OVERHEAD // 2
 
     def _note(self, frame: Frame) -> None:
         address = address_text(frame.data) if len(frame.data) == 6 and is_address(frame.data) else frame.address
