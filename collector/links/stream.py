@@ -14,6 +14,7 @@ from collector.links.line import APART_S, DRAIN_LIMIT_S, Line
 from collector.links.link import SEVEN_EVEN, LinkParameters, character_time, turnaround_limit
 from collector.links.wire import Wire, serial_wire, tcp_wire
 from collector.protocols import modbus_times
+from collector.protocols.parity import strip_parity, with_parity
 from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError
 
 SERIAL_MARGIN_S = 0.05  # USB adapters hand bytes over in steps of 16 ms, and the scheduler is late now and then
@@ -172,20 +173,6 @@ class _StreamLink(Line):
             return NoAnswerError(f"unit {self._asked.unit} did not answer in time")
         words = self._receiver.complaint() if self._receiver is not None else ""
         return FrameError(f"no answer came in time, but {words or f'{self._came} bytes of noise'}")
-
-
-def with_parity(data: bytes) -> bytes:
-    """Return seven-bit characters with their even parity in the eighth bit."""
-    return data.translate(_EVEN)
-
-
-def strip_parity(data: bytes) -> bytes:
-    """Return the characters without their parity bit; one whose parity is wrong becomes FF, which is no character."""
-    return data.translate(_STRIPPED)
-
-
-_EVEN = bytes(code & 0x7F | (code & 0x7F).bit_count() % 2 << 7 for code in range(256))
-_STRIPPED = bytes(0xFF if code.bit_count() % 2 else code & 0x7F for code in range(256))
 
 
 class TcpStreamLink(_StreamLink):

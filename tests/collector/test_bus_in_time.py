@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import random
-import selectors
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -30,22 +28,6 @@ REPLY = read_reply(3, bytes(2 * COUNT))
 # What a unit does when it is asked: bytes that arrive, and how long after the request's last character.
 Pieces = list[tuple[float, bytes]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-class VirtualTime(selectors.SelectSelector):
-    """A clock that jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        assert timeout is not None, "everybody waits for something that will never come"
-        self.now += max(0.0, timeout)
-        return super().select(0)
 
 
 class VirtualWire:
@@ -82,24 +64,6 @@ def read(unit: int):
         return (await transact(ask(unit))).pdu
 
     return work
-
-
-@pytest.fixture
-def virtual(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return what runs a coroutine in virtual time."""
-    random.seed(7)  # the jitter of probes
-
-    def run(work: Coroutine[Any, Any, None]) -> None:
-        clock = VirtualTime()
-        monkeypatch.setattr(time, "monotonic", clock)
-        loop = asyncio.SelectorEventLoop(clock)
-        try:
-            loop.run_until_complete(work)
-        finally:
-            loop.close()
-            monkeypatch.undo()
-
-    return run
 
 
 def make_bus(units: dict[int, Callable[[], Pieces]], on_circuit: Callable[..., None] | None = None) -> Bus:
