@@ -30,7 +30,13 @@ class Grid:
         self._phase = 0 if interval >= DAY_S else -self._offset() % interval * SECOND
 
     def index(self, slot: int) -> int | None:
-        """Return the number of the boundary at `slot` (us UTC); None where there is none."""
+        """Return the number of the boundary at `slot` (us UTC); None where there is none.
+
+        By days every instant is that of the nearest midnight: a clock of another zone than was told shifts all days
+        alike.
+        """
+        if self.interval >= DAY_S:
+            return self.at_or_before(slot + DAY_S // 2 * SECOND)
         number = self.at_or_before(slot)
         return number if self.slot(number) == slot else None
 

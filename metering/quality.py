@@ -27,6 +27,7 @@ class Quality(IntFlag):
     CLOCK_ADJUSTED = 4096  # the meter's clock was corrected inside the interval
     INCOMPLETE = 8192  # a part of the interval is missing (a meter swap without register readings, for example)
     RESTARTED = 16384  # a running total began again from near zero: a swap or a reset, not consumption
+    DIFFERS = 32768  # the meter's own profile and the poll of the same boundary do not agree
 
 
 class QualityCode(NamedTuple):
@@ -57,6 +58,7 @@ CODES: dict[Quality, QualityCode] = {
     Quality.CLOCK_ADJUSTED: QualityCode("clock-adjusted", "1.4.2", 14),
     Quality.INCOMPLETE: QualityCode("incomplete", "2.4.2", 10),
     Quality.RESTARTED: QualityCode("restarted", "2.5.0", 10),
+    Quality.DIFFERS: QualityCode("differs", "2.5.0", 10),
 }
 
 # What stands under one of these is kept and shown, and is never billed as valid.
@@ -71,6 +73,7 @@ NOT_BILLABLE = (
     | Quality.ESTIMATED
     | Quality.INCOMPLETE
     | Quality.RESTARTED
+    | Quality.DIFFERS
 )
 
 _WORTHLESS = Quality.NOT_AVAILABLE | Quality.NOT_A_NUMBER | Quality.OUT_OF_RANGE | Quality.BACKWARDS
