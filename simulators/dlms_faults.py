@@ -1,4 +1,4 @@
-"""Faults of simulated DLMS meters as parameters (see `simulators.faults`): what each is. Does none of them."""
+"""Faults of simulated DLMS meters as parameters (see `simulators.faults`): what each is. Does none to an answer."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -35,6 +35,9 @@ DlmsKind = Literal[LinkKind, ReplyKind, MeterKind]
 LINK_KINDS = frozenset(get_args(LinkKind))
 REPLY_KINDS = frozenset(get_args(ReplyKind))
 METER_KINDS = frozenset(get_args(MeterKind))
+DEFAULT_DEPTH = 200
+DEFAULT_OVERSIZE = 60_000  # bytes: more than was agreed on, less than a wrapper's limit
+DEFAULT_LIE = 0x7FFFFFFF
 TCP_ONLY = frozenset({"reset"})
 
 
@@ -53,3 +56,15 @@ class DlmsFault:
 
 class DlmsFaults(Strikes[DlmsFault]):
     """The faults of a DLMS meter; an APDU that comes is a request."""
+
+
+def spoilt_value(fault: DlmsFault) -> bytes:
+    """Return the A-XDR bytes that a fault puts in the place of any value; empty for other faults."""
+    if fault.kind == "nested":
+        return b"\x01\x01" * (fault.count or DEFAULT_DEPTH) + b"\x00"
+    if fault.kind == "oversized":
+        count = fault.count or DEFAULT_OVERSIZE
+        return b"\x09\x83" + count.to_bytes(3, "big") + bytes(count)
+    if fault.kind == "lying_length":
+        return b"\x01\x84" + (fault.count or DEFAULT_LIE).to_bytes(4, "big") + b"\x11\x00" * 8
+    return b""

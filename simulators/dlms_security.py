@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from collector.keys import MeterKeys
 from collector.protocols.dlms.acse import Conformance, Context, Mechanism
 from collector.protocols.dlms.ciphering import AUTHENTICATED, ENCRYPTED
-from collector.protocols.dlms.errors import CounterTooLowError
 from metering.model import SECOND
 from simulators.dlms_objects import Role
 from simulators.meter import MONTH_START
@@ -115,18 +114,14 @@ class Security:
         self._own = max(self._own + 1, passed)
         return self._own
 
-    def take_counter(self, client: int, counter: int) -> None:
-        """Take a client's counter.
-
-        Raises:
-            CounterTooLowError: it or a higher one was there before.
-
-        """
+    def take_counter(self, client: int, counter: int) -> int | None:
+        """Take a client's counter; where it or a higher one was there before, return the lowest that is taken."""
         lowest = self.expected.get(client, 0)
         if counter < lowest:
             self.refusals += 1
-            raise CounterTooLowError("the invocation counter is too low", expected=lowest)
+            return lowest
         self.expected[client] = counter + 1
+        return None
 
     def failed(self, client: int, now: int) -> None:
         """Count a wrong password, answer or key."""
