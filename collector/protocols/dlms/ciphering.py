@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from collector.protocols.dlms.axdr_values import encode_length, read_length
 from collector.protocols.dlms.errors import WrongKeyError
 from metering.errors import AuthError, FrameError
 
@@ -206,7 +207,7 @@ def build_ciphered(ciphered: Ciphered) -> bytes:
     if ciphered.tag in (GENERAL_GLO, GENERAL_DED):
         head += bytes((len(ciphered.title),)) + ciphered.title
     body = _CONTROL_AND_COUNTER.pack(ciphered.control, ciphered.counter) + ciphered.content
-    return head + _length(len(body)) + body
+    return head + encode_length(len(body)) + body
 
 
 def parse_ciphered(apdu: bytes) -> Ciphered:
@@ -225,7 +226,7 @@ def parse_ciphered(apdu: bytes) -> Ciphered:
         if length not in (0, TITLE_LENGTH) or len(apdu) < 2 + length:
             raise FrameError(f"a system title of {length} bytes in a ciphered APDU of {len(apdu)}")
         at, title = 2 + length, bytes(apdu[2 : 2 + length])
-    length, at = _read_length(apdu, at)
+    length, at = read_length(apdu, at)
     if length != len(apdu) - at:
         raise FrameError(f"ciphered APDU says {length} bytes, {len(apdu) - at} are there")
     if length < _CONTROL_AND_COUNTER.size:
@@ -233,25 +234,6 @@ def parse_ciphered(apdu: bytes) -> Ciphered:
     control, counter = _CONTROL_AND_COUNTER.unpack_from(apdu, at)
     check_control(control)
     return Ciphered(apdu[0], title, control, counter, bytes(apdu[at + _CONTROL_AND_COUNTER.size :]))
-
-
-def _length(length: int) -> bytes:
-    if length < 0x80:
-        return bytes((length,))
-    size = (length.bit_length() + 7) // 8
-    return bytes((0x80 | size,)) + length.to_bytes(size, "big")
-
-
-def _read_length(buffer: bytes, at: int) -> tuple[int, int]:
-    if at >= len(buffer):
-        raise FrameError("a ciphered APDU ends before its length")
-    first = buffer[at]
-    if first < 0x80:
-        return first, at + 1
-    size = first & 0x7F
-    if not 1 <= size <= 4 or at + 1 + size > len(buffer):
-        raise FrameError(f"a length of {size} bytes in a ciphered APDU")
-    return int.from_bytes(buffer[at + 1 : at + 1 + size], "big"), at + 1 + size
 
 
 # --- keys in transit -------------------------------------------------------------------------------------------------
