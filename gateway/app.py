@@ -185,7 +185,8 @@ class Gateway:
         for meter in self._meters.values():
             meter.ask_afresh()
 
-    def _holes(self, meter: str, registers: str) -> None:
+    def _holes(self, meter: str, holes: object) -> None:
+        registers = str(holes)
         if registers:
             self._recorder.raise_event(events.REGISTERS_UNREADABLE, meter, registers=registers)
             self._learned()

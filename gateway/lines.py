@@ -20,8 +20,8 @@ from metering.secret import resolve_secret
 BOUNDARY_KINDS = frozenset({Kind.REGISTER, Kind.MAXIMUM_DEMAND})  # read at each boundary
 MOMENT_KINDS = frozenset({Kind.INSTANTANEOUS, Kind.AVERAGE})  # read at their own period
 
-# Told what a meter was found not to have: its id, and that in words.
-OnHoles = Callable[[str, str], None]
+# Told what a meter was found not to have: its id, and what says so as text (empty: only how it may be asked).
+OnHoles = Callable[[str, object], None]
 
 
 def make_link(settings: BusSettings) -> Link:

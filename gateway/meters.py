@@ -35,7 +35,8 @@ class MeterModel(Protocol):
 class BusMeter:
     """One meter on a bus: its driver and what it is read by (None and empty: it lacks that, or nobody wants it).
 
-    `place` is where it answers, in words. A `keyed` meter has secrets and may refuse them.
+    `place` is where it answers, in words. A `whole` meter is spoken to by one job at a time, from the beginning of a
+    conversation to its end; a `keyed` one wants secrets for every conversation, and may refuse them.
     """
 
     settings: MeterSettings
@@ -49,8 +50,10 @@ class BusMeter:
     profiles: Sequence[ProfileReader] = ()
     clock: MeterClock | None = None
     events: EventReader | None = None
+    whole: bool = False
     keyed: bool = False
     identified: bool = False  # its serial number was seen since it last fell silent
+    prepared: set[str] = field(default_factory=set)  # names of the profiles whose shape the meter has told
     afresh: set[Reader] = field(default_factory=set)  # those that forget, at their next read, what was refused
 
     @property

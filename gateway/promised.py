@@ -1,24 +1,28 @@
-"""What this gateway's meters are promised to deliver: by their schedules, and by what they publish themselves."""
+"""What this gateway's meters are promised to deliver: by schedules, by their own profiles, by what they publish."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from collector.capabilities import Reader
+import msgspec
+
+from collector.capabilities import Depth, ProfileReader, Reader
 from collector.mqtt import MqttMeter
 from gateway.meters import BusMeter
 from gateway.promises import Promises
-from metering.model import Block, Expectation, Kind, Source
+from metering.model import SECOND, Block, Expectation, Kind, Source
 from metering.obis import parse_obis
 
 ACTIVE_IMPORT = 1  # value group C of active energy import, the total that each meter has
+DAY_S = 86_400
 
 
 class Promised:
     """The expectations of a gateway.
 
-    A polled meter is promised all that its schedule asks of it, less what it was found not to have. A meter that
-    publishes by itself is promised its import total from the start, and each further total from when it first came:
-    a profile names more than every device of its kind has.
+    A polled meter is promised all that its schedule asks of it, less what it was found not to have. Of a meter's own
+    profile each channel is promised, from as far back as the profile reaches, once the meter has said what they are. A
+    meter that publishes by itself is promised its import total from the start, and each further total from when it
+    first came: a profile names more than every device of its kind has.
     """
 
     def __init__(
@@ -36,6 +40,13 @@ class Promised:
     def settle(self, now: int) -> list[Expectation]:
         """Return what is new to tell the log: promises that begin and promises that end, as of now."""
         wanted = [promise for meter in self._polled for promise in _polled_promises(meter, now)]
+        of_profiles: dict[str, list[Expectation]] = {}
+        for promise in self._promises.open:
+            if promise.source is Source.PROFILE:
+                of_profiles.setdefault(promise.device, []).append(promise)
+        for polled in self._polled:
+            if polled.profiles:
+                wanted.extend(_profile_promises(polled, of_profiles.get(polled.id, []), now))
         for meter in self._published:
             interval = self._intervals[meter.id]
             if interval:
@@ -71,6 +82,48 @@ def _reader_promises(device: str, reader: Reader, interval: int, now: int) -> li
     return [
         Expectation(device, kind, Source.POLL, interval, tuple(sorted(obis)), now) for kind, obis in by_kind.items()
     ]
+
+
+def _profile_promises(meter: BusMeter, open_now: Sequence[Expectation], now: int) -> list[Expectation]:
+    """Return the promises of a meter's profiles.
+
+    The meter is asked for its profiles' shapes anew after each start: until then what was promised stays promised.
+    """
+    known = [profile for profile in meter.profiles if profile.name in meter.prepared]
+    intervals = {profile.interval for profile in meter.profiles}
+
+    def replaces(promise: Expectation, earlier: Expectation) -> bool:
+        """Tell whether a promise is for what an earlier one was for, in part or whole."""
+        of_one_profile = earlier.interval == promise.interval or earlier.interval not in intervals
+        return of_one_profile and promise.kind is earlier.kind and not {*promise.obis}.isdisjoint(earlier.obis)
+
+    wanted = []
+    for promise, reach in _of_profiles(meter.id, known):
+        # A profile that was set up anew is promised from now on: before that it had other columns.
+        is_new = not any(replaces(promise, earlier) for earlier in open_now)
+        since = max(meter.settings.installed, now - reach) if is_new else now
+        wanted.append(msgspec.structs.replace(promise, since=since))
+    if len(known) < len(meter.profiles):
+        wanted += [earlier for earlier in open_now if not any(replaces(promise, earlier) for promise in wanted)]
+    return wanted
+
+
+def _of_profiles(device: str, profiles: Sequence[ProfileReader]) -> Iterator[tuple[Expectation, int]]:
+    """Yield what profiles bring, without its `since`, and how far back they reach, in us."""
+    for profile in profiles:
+        if profile.interval <= 0:  # rows come when the meter makes them: nobody can say which are missing
+            continue
+        by_kind: dict[Kind, set[str]] = {}
+        for kind, obis in profile.channels:
+            by_kind.setdefault(kind, set()).update(obis)
+        for kind, codes in by_kind.items():
+            promise = Expectation(device, kind, Source.PROFILE, profile.interval, tuple(sorted(codes)), 0)
+            yield promise, _reach(profile.depth, profile.interval)
+
+
+def _reach(depth: Depth, interval: int) -> int:
+    """Return how far back a profile reaches, in us; 0 where that is not known."""
+    return (depth.days * DAY_S or depth.entries * interval) * SECOND
 
 
 def _push_promise(device: str, interval: int, obis: str, now: int) -> Expectation:

@@ -44,6 +44,10 @@ class RaiseEvent(Protocol):
         ...
 
 
+class WrongMeterError(MeterError):
+    """Another meter answers than the one that was installed."""
+
+
 class MeterWork:
     """Does pieces of work on meters, each in its turn.
 
@@ -65,12 +69,19 @@ class MeterWork:
         return self._wrong | self._locked
 
     async def work_on(
-        self, meter: BusMeter, lane: Lane, job: Callable[[Talk], Awaitable[T]], deadline: float | None = None
+        self,
+        meter: BusMeter,
+        lane: Lane,
+        job: Callable[[Talk], Awaitable[T]],
+        deadline: float | None = None,
+        *,
+        keyed: bool = False,
     ) -> T:
         """Run `job` in a conversation with the meter when its turn comes, and return what it returns.
 
         The bus is the job's from its first exchange to its last, more urgent lanes excepted. `deadline`
-        (`time.monotonic`) is when it is too late to begin.
+        (`time.monotonic`) is when it is too late to begin. A `keyed` job needs a secret though its meter is read
+        without one (a DL/T 645 clock that is set by password).
 
         Raises:
             BusyError: the lane is full.
@@ -78,14 +89,17 @@ class MeterWork:
             CircuitOpenError: the meter has been failing; it is asked again later.
             LinkDownError: the wire is down.
             AuthError: it refused its secrets, now or earlier; it is asked again when they change.
-            MeterError: another meter answers, or whatever `job` let through.
+            WrongMeterError: another meter answers.
+            MeterError: whatever `job` let through.
 
         """
-        if meter.keyed:
+        if keyed or meter.keyed:
             self._check_refusal(meter)
         bus = self._buses[meter.settings.bus or ""]
         try:
-            return await bus.submit(lane, meter.id, partial(self._converse, meter, job), deadline=deadline)
+            return await bus.submit(
+                lane, meter.id, partial(self._converse, meter, job), deadline=deadline, whole=meter.whole
+            )
         except AuthError as error:
             meter.identified = False
             self._refuse(meter, error)
@@ -114,7 +128,7 @@ class MeterWork:
             self._wrong[meter.id] = reason
             logger.error("another meter answers; it is not read", meter=meter.id, reason=reason)
             self._raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
-        raise MeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
+        raise WrongMeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
 
     def _check_refusal(self, meter: BusMeter) -> None:
         locked = self._locked.get(meter.id, "")

@@ -22,6 +22,10 @@ class Holes(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.blocks or self.points)
 
+    def __str__(self) -> str:
+        """Name the points that are not there; empty where all of them are."""
+        return ", ".join(sorted(self.points))
+
 
 class Step(NamedTuple):
     """One identifier to read and the points behind it, each with its bytes; None: bytes that nobody asked for."""

@@ -126,7 +126,7 @@ class ModbusReader:
     `points` are names of the profile's points (none: all), `max_gap` how many registers may be read over
     (`plan.rtu_max_gap` for a serial line), `interval` the seconds between its scheduled reads (0: none). What the meter
     refuses with exception 2 is learned: the request is parted until all that can be read is read, and `on_holes` is
-    told which registers are not there, in words (empty: only some may not be read together).
+    told what was found.
     """
 
     __slots__ = ("_interval", "_max_gap", "_names", "_on_holes", "_steps", "_unit", "device", "holes", "profile")
@@ -140,7 +140,7 @@ class ModbusReader:
         *,
         max_gap: int = TCP_MAX_GAP,
         interval: int = 0,
-        on_holes: Callable[[str, str], None] | None = None,
+        on_holes: Callable[[str, Holes], None] | None = None,
     ) -> None:
         self.profile = profile
         self.device = device
@@ -235,7 +235,7 @@ class ModbusReader:
             not_there=sorted(found.unreadable),
         )
         if self._on_holes is not None:
-            self._on_holes(self.device, str(found))
+            self._on_holes(self.device, found)
 
 
 def identity_text(profile: Profile, place: Place, data: bytes) -> str:
