@@ -129,14 +129,14 @@ class _StreamLink(Line):
     async def _settle_down(self, exchange: Exchange) -> None:
         """Bring the wire back to silence after a failure, or let it go where the next answer cannot be told from it."""
         answered = False
-        flows = self._came and time.monotonic() - self._last_at < self._gap_s
+        flows = self._came > 0 and time.monotonic() - self._last_at < self._gap_s
         if self._over and not flows and self._wire is not None and not (self._network and self._came):
             answer_s = exchange.reply_length * character_time(self.parameters, exchange.speed)
             answered = await self._hear_out(exchange.turnaround_s, answer_s)
         if self._network:
             if self._came and not answered:
                 self._drop("the stream broke off within an answer")
-        elif not await self._silent(time.monotonic() + self._margin_s, DRAIN_LIMIT_S):
+        elif not await self._silent(time.monotonic() + self._margin_s, DRAIN_LIMIT_S) or (self._over and flows):
             self._apart[exchange.unit] = time.monotonic() + APART_S
 
     # --- answers ----------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class _StreamLink(Line):
         self._came += len(data)
         try:
             reply = receiver(strip_parity(data) if self._parity else data)
-        except FrameError as error:
+        except MeterError as error:
             self._settle(error)
             return
         if reply is not None:
