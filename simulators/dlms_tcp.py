@@ -1,17 +1,16 @@
-"""Simulated DLMS meters on TCP: the wrapper around APDUs. HDLC over TCP speaks by `simulators.dlms_hdlc`."""
+"""Simulated DLMS meters on TCP: the wrapper around APDUs, or HDLC (`simulators.dlms_hdlc`) as it comes."""
 
 import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Mapping
 from typing import Literal, Protocol, cast
 
 from collector.protocols.dlms.wrapper import Header, WrapperSplitter, wrap
 from metering.errors import FrameError
 from simulators.dlms_association import Association
 from simulators.dlms_delivery import Delivery, answer_apdu, deliver
-from simulators.dlms_meter import DlmsMeter
+from simulators.dlms_hdlc import HdlcStations, Meters, placed
 
 Framing = Literal["wrapper", "hdlc"]
 _LINGER_OFF = struct.pack("ii", 1, 0)  # close with RST
@@ -30,8 +29,8 @@ class Station(Protocol):
 class WrapperStation:
     """The meters behind one TCP connection, by logical device (the server's wPort)."""
 
-    def __init__(self, meters: Mapping[int, DlmsMeter]) -> None:
-        self._meters = meters
+    def __init__(self, meters: Meters) -> None:
+        self._meters = {logical: meter for (logical, _), meter in placed(meters).items()}
         self._splitter = WrapperSplitter()
         self._associations: dict[tuple[int, int], Association] = {}
         self._before: dict[int, bytes] = {}
@@ -62,14 +61,14 @@ class WrapperStation:
 
 
 class DlmsTcpServer:
-    """One endpoint: `start()` listens, `close()` drops every connection. `meters` are by logical device.
+    """One endpoint: `start()` listens, `close()` drops every connection.
 
-    With framing `hdlc` the keys are still the upper addresses; `physical` is the lower one of all of them.
+    `meters` are by logical device, or by logical device and physical address (see `simulators.dlms_hdlc.placed`).
     """
 
     def __init__(
         self,
-        meters: Mapping[int, DlmsMeter],
+        meters: Meters,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -100,7 +99,7 @@ class DlmsTcpServer:
 
     def station(self) -> Station:
         """Return what speaks on a new connection."""
-        return WrapperStation(self.meters)
+        return WrapperStation(self.meters) if self.framing == "wrapper" else HdlcStations(self.meters)
 
 
 class _Connection(asyncio.Protocol):
