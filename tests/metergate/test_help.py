@@ -21,7 +21,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 ALL = dict(commands(get_command(app)))
-GROUPS = ["token", "log"]
+GROUPS = ["token", "log", "key"]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -50,6 +50,8 @@ def test_all_promised_commands_are_there() -> None:
     promised = ["demo", "site", "gateway", "check", "read", "simulate", "export", "bench", "doctor"]
     assert {path[0] for path in ALL} == {*promised, *GROUPS}
     assert {path for path in ALL if path[0] == "token"} == {("token", name) for name in ("create", "list", "revoke")}
+    keys = ("init", "add", "import", "list", "remove", "unlock", "rotate")
+    assert {path for path in ALL if path[0] == "key"} == {("key", name) for name in keys}
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
