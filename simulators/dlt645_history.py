@@ -127,6 +127,10 @@ class History:
                     record[place : place + STAMP] = encode_stamp(self.shown.civil(at), STAMP)
         return bytes(record) if 1 <= back <= log.depth else None
 
+    def happened(self, log: str, at: int) -> None:
+        """Note that something happened, to the second."""
+        self.happenings.append(Happening(log, at - at % SECOND))
+
     def failing(self, at: int) -> bool:
         """Tell whether the network fails at an instant."""
         return any(start <= at < end for start, end in self.shown.meter.failures)
@@ -141,8 +145,3 @@ class History:
 def _floor(moment: datetime, step: timedelta) -> datetime:
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + (moment - midnight) // step * step
-
-
-def whole_second(at: int) -> int:
-    """Return an instant without its fraction of a second."""
-    return at - at % SECOND

@@ -4,9 +4,9 @@ Framing and time on the wire are the servers'. The meter keeps its own civil tim
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from collector.dlt645_profile import Dlt645Profile
 from collector.protocols.dlt645.errors import NO_DATA, NOT_AUTHORISED, OTHER
@@ -17,17 +17,17 @@ from collector.protocols.dlt645.identifiers import (
     EDITIONS,
     FREEZE,
     READ_ADDRESS,
-    di_bytes,
     di_text,
 )
 from collector.protocols.dlt645.load_record import GIVEN_TIME
 from collector.protocols.dlt645.times import decode_clock, decode_stamp, encode_date, encode_time
 from collector.protocols.dlt645.values import bcd, count_of
-from collector.protocols.dlt645.writes import OPERATOR, PASSWORD, Switch, parse_control
+from collector.protocols.dlt645.writes import OPERATOR, PASSWORD, parse_control
 from metering import timing
 from metering.model import SECOND
 from simulators.dlt645_faults import Dlt645Fault, Dlt645Faults, answers_endlessly, spoil_answer
-from simulators.dlt645_history import Happening, History, whole_second
+from simulators.dlt645_history import Happening, History
+from simulators.dlt645_switch import Relay
 from simulators.dlt645_values import Shown
 from simulators.meter import MICRO, Meter
 from simulators.unit import Clock
@@ -71,17 +71,6 @@ class RefusedRequestError(Exception):
         self.code = code
 
 
-@dataclass
-class Relay:
-    """The load switch: commanded and true state, keep-power. `closable` waits for the customer's button."""
-
-    commanded_open: bool = False
-    is_open: bool = False
-    keep_power: bool = False
-    alarm: bool = False
-    log: list[Happening] = field(default_factory=list)
-
-
 class Dlt645Meter:
     """One meter. `answer` serves a request; `press` is the customer's button."""
 
@@ -100,11 +89,11 @@ class Dlt645Meter:
         self.made = made
         self.faults = faults if faults is not None else Dlt645Faults()
         self.clock = clock
-        self.relay = Relay()
         self.asked = 0
         self.wrong_passwords = 0
         self._shown = Shown(meter, profile)
         self._history = History(self._shown, list(happenings))
+        self.relay = Relay(meter, self._history)
         self._rest: tuple[bytes, list[bytes]] = (b"", [])  # what follow-up requests are for, and what they get
         self._told = ""  # the day of the last broadcast that was believed
 
@@ -122,8 +111,7 @@ class Dlt645Meter:
 
     def press(self) -> None:
         """Press the button: a permitted close is done."""
-        if self.relay.is_open and not self.relay.commanded_open:
-            self._switch(open_=False, now=self.clock())
+        self.relay.press(self.clock())
 
     def _hears(self, address: str) -> bool:
         return address == BROADCAST or matches(address, self.made.address)
@@ -223,12 +211,11 @@ class Dlt645Meter:
         return known.get(di)
 
     def _status(self, di: str, now: int) -> int:
-        relay = self.relay
         if di == "04000501":
             reverse = self.meter.values(now).get("1-0:16.7.0*255", 0) < 0
             return self.made.battery_low << 2 | reverse << 4
         if di == "04000503":
-            return relay.is_open << 4 | relay.commanded_open << 6 | relay.alarm << 7 | relay.keep_power << 12
+            return self.relay.word
         return 0
 
     def _load_records(self, di: str, argument: bytes, now: int) -> bytes | None:
@@ -261,6 +248,20 @@ class Dlt645Meter:
 
     # -- writing
 
+    def _control(self, request: Frame, now: int) -> None:
+        asked = parse_control(request)
+        if asked is None or self.made.needs_module:
+            raise RefusedRequestError(NOT_AUTHORISED)
+        self._check(asked.level, asked.password)
+        try:
+            until = decode_stamp(asked.until)
+        except ValueError:
+            until = None
+        if until is None or self._shown.instant(until) < self.meter.clock(now):
+            raise RefusedRequestError(OTHER)
+        if not self.relay.operate(asked.switch, now):
+            raise RefusedRequestError(OTHER)
+
     def _check(self, level: int, password: bytes) -> None:
         if level != self.profile.password_level or password != self.made.password:
             self.wrong_passwords += 1
@@ -285,7 +286,7 @@ class Dlt645Meter:
         made = self.meter.settings
         drift = (now - made.installed_at) * made.drift_ppm / MICRO
         self.meter.set_clock(offset_s=(wanted - now - drift) / SECOND, drift_ppm=made.drift_ppm)
-        self._happened("clock-set", wanted)
+        self._history.happened("clock-set", wanted)
 
     def _broadcast_time(self, data: bytes, now: int) -> None:
         clock = self.profile.clock
@@ -304,53 +305,3 @@ class Dlt645Meter:
             return
         self._told = str(civil.date())
         self._set_clock(self._shown.instant(moment), now)
-
-    # -- the switch
-
-    def _control(self, request: Frame, now: int) -> None:
-        asked = parse_control(request)
-        if asked is None or self.made.needs_module:
-            raise RefusedRequestError(NOT_AUTHORISED)
-        self._check(asked.level, asked.password)
-        try:
-            until = decode_stamp(asked.until)
-        except ValueError:
-            until = None
-        if until is None or self._shown.instant(until) < self.meter.clock(now):
-            raise RefusedRequestError(OTHER)
-        self._operate(asked.switch, now)
-
-    def _operate(self, switch: int, now: int) -> None:
-        relay = self.relay
-        if switch == Switch.TRIP:
-            if relay.keep_power:
-                raise RefusedRequestError(OTHER)
-            relay.commanded_open = True
-            self._switch(open_=True, now=now)
-        elif switch in (Switch.CLOSE, Switch.PERMIT_CLOSE):
-            relay.commanded_open = False
-            if switch == Switch.CLOSE:
-                self._switch(open_=False, now=now)
-        elif switch in (Switch.KEEP_POWER, Switch.KEEP_POWER_OFF):
-            relay.keep_power = switch == Switch.KEEP_POWER
-            if relay.keep_power:
-                relay.commanded_open = False
-                self._switch(open_=False, now=now)
-        elif switch in (Switch.ALARM, Switch.ALARM_OFF):
-            relay.alarm = switch == Switch.ALARM
-        else:
-            raise RefusedRequestError(OTHER)
-
-    def _switch(self, *, open_: bool, now: int) -> None:
-        if self.relay.is_open != open_:
-            self.relay.is_open = open_
-            self.meter.switch_supply(on=not open_, at=now)
-            self._happened("trip" if open_ else "close", self.meter.clock(now))
-
-    def _happened(self, log: Literal["trip", "close", "clock-set"], at: int) -> None:
-        self._history.happenings.append(Happening(log, whole_second(at)))
-
-
-def request_di(request: Frame) -> str:
-    """Return the identifier that a request of the 2007 edition begins with."""
-    return di_text(request.data[: len(di_bytes("00000000"))])

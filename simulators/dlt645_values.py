@@ -10,7 +10,7 @@ from collector.dlt645_profile import Dlt645Profile
 from collector.dlt645_tables import Point
 from collector.protocols.dlt645.times import encode_stamp, from_utc, to_utc
 from collector.protocols.dlt645.values import encode_number
-from metering.model import SECOND, Kind
+from metering.model import Kind
 from metering.obis import parse_obis
 from simulators.meter import MICRO, Meter
 
@@ -108,8 +108,3 @@ def tariff(total: int, number: int) -> int:
     stripe = _STRIPES[number - 1] * 1000 * MICRO
     before = sum(_STRIPES[: number - 1]) * 1000 * MICRO
     return rounds * stripe + min(max(rest - before, 0), stripe)
-
-
-def seconds(value: float) -> int:
-    """Return seconds as microseconds."""
-    return round(value * SECOND)

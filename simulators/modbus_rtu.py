@@ -43,7 +43,7 @@ class LineCounters:
     early: int = 0
 
 
-class _Speech(NamedTuple):
+class Speech(NamedTuple):
     """Bytes that wait for their time on the line.
 
     `babbler` is the unit that goes on with noise after them, until `until` or (0) until its fault is taken away.
@@ -74,8 +74,8 @@ class RtuLine:
         self.silence_s = silent_interval(baud, bits)
         self._step = max(1, round(MIN_STEP_S / self.character_s))
         self._order = itertools.count()
-        self._waiting: list[_Speech] = []
-        self._speech: _Speech | None = None
+        self._waiting: list[Speech] = []
+        self._speech: Speech | None = None
         self._said = 0  # characters of the present speech that are over
         self._heard = b""
         self._spoiled = False  # what is being heard is no frame any more
@@ -174,19 +174,19 @@ class RtuLine:
         start = self._quiet_since + max(unit.turnaround_s, self.silence_s)
         for piece in delivery.pieces:
             start += piece.after_s
-            self._plan(_Speech(start, next(self._order), piece.data))
+            self._plan(Speech(start, next(self._order), piece.data))
             start += len(piece.data) * self.character_s
         if delivery.then == "babble":
             until = start + delivery.seconds if delivery.seconds else 0.0
-            self._plan(_Speech(start, next(self._order), b"", unit, until))
+            self._plan(Speech(start, next(self._order), b"", unit, until))
         self.counters.answers += bool(delivery.pieces)
 
     # -- speaking
 
-    def _plan(self, speech: _Speech) -> None:
+    def _plan(self, speech: Speech) -> None:
         heapq.heappush(self._waiting, speech)
 
-    def _begin(self, speech: _Speech) -> None:
+    def _begin(self, speech: Speech) -> None:
         if self._heard:  # two speak at once: what the master is asking is lost
             self.counters.collisions += 1
             self._spoiled = True

@@ -110,7 +110,7 @@ def exchange(profile: Dlt645Profile, request: Request, reply_length: int, *, onc
         request.to_bytes(profile.wake),
         reply_length,
         profile.turnaround,
-        receiver=request.receiver(profile.max_data),
+        receiver=request.receiver(profile.max_data) if reply_length else None,  # a broadcast is not answered
         once=once,
     )
 
