@@ -72,6 +72,7 @@ class Account:
         self.recovered = 0  # rows that filled holes, since the start of this process
         self._doubted = Ranges()  # absent in the answer of an earlier attempt
         self._doubted_now = Ranges()  # absent in an answer of this one
+        self._asked = Ranges()  # answered in this attempt, with whatever
         self._underway: dict[int, int] = {}  # rows that came -> how many of their blocks the log does not have yet
         self._power_fail = Ranges()  # rows that the meter marked so, and gaps beside them
 
@@ -80,7 +81,7 @@ class Account:
     def open_attempt(self, *, dropped: bool = False) -> None:
         """Begin a new attempt: what was absent is asked for once more; so is all that came, where some was dropped."""
         self._doubted.update(self._doubted_now)
-        self._doubted_now = Ranges()
+        self._doubted_now, self._asked = Ranges(), Ranges()
         if dropped:
             self._underway = {}
 
@@ -98,10 +99,14 @@ class Account:
         return low, high
 
     def holes(self, newest: int, oldest: int | None = None) -> _Spans:
-        """Return the runs that are to be asked for, in order, within the bounds (inclusive)."""
+        """Return the runs that are to be asked for in this attempt, in order, within the bounds (inclusive)."""
         known = self._known()
-        known.update(self._doubted_now)
+        known.update(self._asked)
         return list(known.gaps(max(self.first, oldest if oldest is not None else self.first), newest + 1))
+
+    def has(self, number: int) -> bool:
+        """Tell whether an interval's row is held or on its way into the log."""
+        return number in self.held or number in self._underway
 
     def counts(self, newest: int) -> Counts:
         """Return the counts up to the interval `newest`, inclusive."""
@@ -146,8 +151,12 @@ class Account:
 
     def reopen(self, low: int, high: int) -> None:
         """Ask once more for low <= n < high, whatever is known of them: the meter writes them anew."""
-        for each in (self.held, self.no_supply, self.lost, self._doubted, self._doubted_now):
+        for each in (self.held, self.no_supply, self.lost, self._doubted, self._doubted_now, self._asked):
             each.remove(low, high)
+
+    def asked(self, low: int, high: int) -> None:
+        """Note a whole, successful answer about low <= n < high: in this attempt it is not asked for again."""
+        self._asked.add(low, high)
 
     def answered(self, low: int, high: int, present: Iterable[int], failures: Iterable[Span] = ()) -> Verdict:
         """Judge what a whole, successful answer about low <= n < high did not have.
@@ -180,7 +189,7 @@ class Account:
             return
         for each in (self.held, self.no_supply, self.lost, self.blank, self._power_fail):
             each.remove(self.first, before)
-        for each in (self._doubted, self._doubted_now):
+        for each in (self._doubted, self._doubted_now, self._asked):
             each.remove(self.first, before)
         self._underway = {number: left for number, left in self._underway.items() if number >= before}
         self.first = before

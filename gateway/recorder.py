@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -33,13 +34,25 @@ class RecorderStatus(NamedTuple):
 
 
 class Recorder:
-    """Collects blocks, events and expectations, and appends them to the log each `commit_every_s` seconds."""
+    """Collects blocks, events and expectations, and appends them to the log each `commit_every_s` seconds.
 
-    def __init__(self, log: Log, clock: Clock, source: str, *, commit_every_s: float = 1.0) -> None:
+    `on_committed` is told which blocks the log has.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        source: str,
+        *,
+        commit_every_s: float = 1.0,
+        on_committed: Callable[[Sequence[Block]], None] | None = None,
+    ) -> None:
         self._log = log
         self._clock = clock
         self._source = source
         self._every = commit_every_s
+        self._on_committed = on_committed
         self._blocks: list[Block] = []
         self._events: list[Event] = []
         self._expectations: list[Expectation] = []
@@ -141,6 +154,8 @@ class Recorder:
             self._pending -= size
             self._readings += size
             self._batches += 1
+            if self._on_committed is not None:
+                self._on_committed(batch.blocks)
         self._blocks[: sum(len(batch.blocks) for batch in batches)] = refused
         if reason:
             self._refuse(reason)

@@ -22,6 +22,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         self.state: dict[int, str] = {}  # held, no_supply, lost, blank; nothing: a hole
         self.doubted: set[int] = set()
         self.doubted_now: set[int] = set()
+        self.asked: set[int] = set()
         self.underway: set[int] = set()
         self.blocks: dict[int, int] = {}
         self.power_fail: set[int] = set()
@@ -75,6 +76,9 @@ class AgainstAPlainModel(RuleBasedStateMachine):
             else:
                 lost |= set(run)
         self.doubted_now |= set(absent) - no_supply - lost
+        if low % 2:  # judged, but not the whole of what was asked
+            self.account.asked(low, high)
+            self.asked |= set(range(low, high))
         self.settle(no_supply, lost)
         assert flat(verdict.no_supply) == sorted(no_supply)
         assert flat(verdict.lost) == sorted(number for number in lost if number >= SINCE)
@@ -90,7 +94,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
     def open_attempt(self, *, dropped: bool) -> None:
         self.account.open_attempt(dropped=dropped)
         self.doubted |= self.doubted_now
-        self.doubted_now = set()
+        self.doubted_now, self.asked = set(), set()
         if dropped:
             self.underway = set()
 
@@ -100,6 +104,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         for number in range(*span):
             if self.state.get(number) not in {None, "blank"}:
                 del self.state[number]
+            self.asked.discard(number)
             self.doubted.discard(number)
             self.doubted_now.discard(number)
 
@@ -117,7 +122,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         """A process that ends keeps all but what was on its way."""
         self.account = Account.restored(self.account.kept())
         self.doubted |= self.doubted_now
-        self.doubted_now, self.underway = set(), set()
+        self.doubted_now, self.underway, self.asked = set(), set(), set()
 
     def settle(self, no_supply: set[int], lost: set[int]) -> None:
         for number in no_supply:
@@ -142,7 +147,7 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         holes = [
             number
             for number in range(self.first, NEWEST + 1)
-            if number not in self.state and number not in self.doubted_now | self.underway
+            if number not in self.state and number not in self.asked | self.underway
         ]
         assert flat(self.account.holes(NEWEST)) == holes
         piece = self.account.piece(NEWEST, 7)
