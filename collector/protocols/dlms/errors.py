@@ -1,6 +1,6 @@
-"""What can go wrong between two ends of a DLMS association, named. Not faults of the link or of a frame."""
+"""What can go wrong between two ends of a DLMS association, named."""
 
-from metering.errors import AuthError, RefusedError, TransportError
+from metering.errors import AuthError, FrameError, RefusedError, TransportError
 
 
 class WrongPasswordError(AuthError):
@@ -29,3 +29,11 @@ class BusyMeterError(RefusedError):
 
 class LinkClosedError(TransportError):
     """The data link is not open, or the meter has closed it (its inactivity time-out); opening it anew may help."""
+
+
+class ReplayedAnswerError(FrameError):
+    """An answer came under an invocation counter of the meter's that was seen before."""
+
+
+class BlockError(FrameError):
+    """A block of a long transfer is missing, came again or is empty: the transfer is given up."""
