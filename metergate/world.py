@@ -31,6 +31,21 @@ class SimulatedMeter(msgspec.Struct, frozen=True):
     topic: str = ""
 
 
+class DlmsPlace(msgspec.Struct, frozen=True):
+    """One DLMS meter: `host` and `port` (wrapper, hdlc), or `path` (serial), and its address there."""
+
+    id: str
+    serial: str
+    transport: str
+    server: int
+    physical: int
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    profile: str = ""
+    bus: str = ""
+
+
 class Places(msgspec.Struct, frozen=True):
     """Where everything listens."""
 
@@ -39,6 +54,7 @@ class Places(msgspec.Struct, frozen=True):
     broker: TcpPlace | None
     broker_name: str
     meters: list[SimulatedMeter]
+    dlms: list[DlmsPlace] = []
 
 
 class World:
@@ -73,11 +89,24 @@ class World:
         """Return where everything listens, once it does."""
         places = self._simulation.places
         framing = {table.id: table.framing for table in self._fleet.tcp}
-        tcp = {n: TcpPlace(*place, framing[n] == "rtu") for n, place in places.items() if isinstance(place, tuple)}
-        rtu = {name: str(place) for name, place in places.items() if isinstance(place, Path)}
+        modbus = {name: place for name, place in places.items() if name not in {table.id for table in self._fleet.dlms}}
+        tcp = {n: TcpPlace(*place, framing[n] == "rtu") for n, place in modbus.items() if isinstance(place, tuple)}
+        rtu = {name: str(place) for name, place in modbus.items() if isinstance(place, Path)}
         broker = TcpPlace(self._broker.host, self._broker.port) if self._broker else None
         name = self._broker.name if self._broker else ""
-        return Places(tcp, rtu, broker, name, [*self._modbus_meters(), *self._mqtt_meters()])
+        meters = [*self._modbus_meters(), *self._mqtt_meters()]
+        return Places(tcp, rtu, broker, name, meters, self._dlms_meters())
+
+    def _dlms_meters(self) -> list[DlmsPlace]:
+        found = []
+        for table in self._fleet.dlms:
+            place = self._simulation.places[table.id]
+            where = {"path": str(place)} if isinstance(place, Path) else {"host": place[0], "port": place[1]}
+            for m in table.meter:
+                serial = self._simulation.meters[m.id].serial
+                shown = DlmsPlace(m.id, serial, table.transport, m.server, m.physical, profile=m.profile, bus=table.id)
+                found.append(msgspec.structs.replace(shown, **where))
+        return found
 
     def _modbus_meters(self) -> list[SimulatedMeter]:
         return [
@@ -96,4 +125,6 @@ def _tables(fleet: Fleet) -> list[TcpTable | RtuTable]:
 
 def with_free_ports(fleet: Fleet) -> Fleet:
     """Return the fleet with the choice of ports left to the system, so that it can always start."""
-    return fleet.model_copy(update={"tcp": tuple(table.model_copy(update={"port": 0}) for table in fleet.tcp)})
+    tcp = tuple(table.model_copy(update={"port": 0}) for table in fleet.tcp)
+    dlms = tuple(table.model_copy(update={"port": 0}) for table in fleet.dlms)
+    return fleet.model_copy(update={"tcp": tcp, "dlms": dlms})

@@ -10,7 +10,7 @@ from collector.protocols.dlms.wrapper import Header, WrapperSplitter, wrap
 from metering.errors import FrameError
 from simulators.dlms_association import Association
 from simulators.dlms_delivery import Delivery, answer_apdu, deliver
-from simulators.dlms_hdlc import HdlcStations, Meters, placed
+from simulators.dlms_hdlc import MAX_INFO, MAX_WINDOW, HdlcStations, Meters, placed
 
 Framing = Literal["wrapper", "hdlc"]
 _LINGER_OFF = struct.pack("ii", 1, 0)  # close with RST
@@ -63,7 +63,8 @@ class WrapperStation:
 class DlmsTcpServer:
     """One endpoint: `start()` listens, `close()` drops every connection.
 
-    `meters` are by logical device, or by logical device and physical address (see `simulators.dlms_hdlc.placed`).
+    `meters` are by logical device, or by logical device and physical address (see `simulators.dlms_hdlc.placed`);
+    `links` are bytes of an information field and frames of a window, for HDLC.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class DlmsTcpServer:
         host: str = "127.0.0.1",
         port: int = 0,
         framing: Framing = "wrapper",
+        links: tuple[int, int] = (MAX_INFO, MAX_WINDOW),
     ) -> None:
         self.meters = meters
+        self._links = links
         self.host = host
         self.port = port
         self.framing: Framing = framing
@@ -99,7 +102,9 @@ class DlmsTcpServer:
 
     def station(self) -> Station:
         """Return what speaks on a new connection."""
-        return WrapperStation(self.meters) if self.framing == "wrapper" else HdlcStations(self.meters)
+        if self.framing == "wrapper":
+            return WrapperStation(self.meters)
+        return HdlcStations(self.meters, max_info=self._links[0], window=self._links[1])
 
 
 class _Connection(asyncio.Protocol):

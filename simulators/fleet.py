@@ -1,6 +1,7 @@
 """A simulated site that runs: the endpoints of a fleet file, their meters, and the faults one switches on them.
 
-Modbus meters live here; the meters that publish by MQTT are described in the same file and run by `mqtt_meters`.
+Modbus meters live here, DLMS meters in `fleet_dlms`; the meters that publish by MQTT are described in the same file
+and run by `mqtt_meters`.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Self
 
 from metering import timing
 from simulators.faults import Fault, Faults
+from simulators.fleet_dlms import DlmsSite
 from simulators.fleet_file import Fleet, MeterTable, RtuTable, TcpTable, load_fleet
 from simulators.meter import Meter, MeterSettings
 from simulators.modbus_rtu import RtuLine
@@ -23,7 +25,7 @@ Place = tuple[str, int] | Path  # host and port, or the path of a serial line
 
 
 class Simulation:
-    """The endpoints of a fleet. `start()` tells where each listens; `meters` and `units` are by meter id.
+    """The endpoints of a fleet. `start()` tells where each listens; `meters`, `units`, `dlms.meters` are by meter id.
 
     `directory` is where links of serial lines stand, `profiles` a folder with further meter models.
     """
@@ -45,6 +47,8 @@ class Simulation:
         self._clock = clock
         self.servers = {table.id: self._server(table) for table in fleet.tcp}
         self.lines = {table.id: self._line(table) for table in fleet.rtu}
+        self.dlms = DlmsSite(fleet.dlms, seed=fleet.seed, directory=directory, now=clock)
+        self.meters |= {name: made.meter for name, made in self.dlms.meters.items()}
 
     @classmethod
     def load(
@@ -65,6 +69,7 @@ class Simulation:
             self.places[name] = await server.start()
         for name, line in self.lines.items():
             self.places[name] = line.start()
+        self.places |= await self.dlms.start()
         return self.places
 
     async def close(self) -> None:
@@ -73,6 +78,7 @@ class Simulation:
             await server.close()
         for line in self.lines.values():
             line.close()
+        await self.dlms.close()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; starts what `start()` has not."""
@@ -84,7 +90,9 @@ class Simulation:
             await self.close()
 
     def set_faults(self, meter: str, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = ()) -> None:
-        """Put these faults in the place of the meter's present ones, from its next request on; none makes it good.
+        """Put these faults in the place of a Modbus meter's present ones, from its next request on; none makes it good.
+
+        A DLMS meter has faults of its own: `dlms.meters[meter].faults.replace`.
 
         Raises:
             KeyError: there is no such meter.

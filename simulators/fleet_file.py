@@ -1,9 +1,9 @@
 """The description of a simulated site: endpoints, units, meter models, seeds, faults. Settings only; starts nothing."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from collector.profile import load_profile
 from collector.protocols.modbus_times import parse_format
@@ -12,20 +12,17 @@ from metering.errors import ConfigError
 from metering.model import SECOND
 from simulators.curves import Load
 from simulators.faults import CRC_ONLY, TCP_ONLY, Fault, Kind
+from simulators.fleet_dlms import DlmsTable
+from simulators.fleet_tables import Id, Table
 from simulators.meter import MONTH_START
 
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 MqttKind = Literal["shelly_3em", "shelly_pro_3em", "tasmota", "dsmr_reader", "zigbee2mqtt", "metergate"]
 
 MAX_UNIT = 247  # Modbus over Serial Line V1.02 section 2.2; TCP also knows 255, "the endpoint itself"
 MAX_TCP_UNIT = 255
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FaultTable(_Table):
+class FaultTable(Table):
     """One standing fault (see `simulators.faults.Fault`)."""
 
     kind: Kind
@@ -41,7 +38,7 @@ class FaultTable(_Table):
         return Fault(**self.model_dump())
 
 
-class ClockTable(_Table):
+class ClockTable(Table):
     """Where the meter shows its clock (seconds since 1970 UTC, two registers), and how wrong it is."""
 
     function: Literal[3, 4] = 3
@@ -50,7 +47,7 @@ class ClockTable(_Table):
     drift_ppm: float = 0.0
 
 
-class HoleTable(_Table):
+class HoleTable(Table):
     """Registers that cannot be read: exception 2."""
 
     function: Literal[3, 4]
@@ -58,7 +55,7 @@ class HoleTable(_Table):
     last: int = Field(ge=0, le=0xFFFF)
 
 
-class MeterTable(_Table):
+class MeterTable(Table):
     """One unit: its address, its model's profile, and the customer behind it."""
 
     id: Id
@@ -82,7 +79,7 @@ class MeterTable(_Table):
         return round(self.installed.timestamp()) * SECOND if self.installed else MONTH_START
 
 
-class TcpTable(_Table):
+class TcpTable(Table):
     """One TCP endpoint with its units; `port` 0 lets the system choose."""
 
     id: Id
@@ -93,7 +90,7 @@ class TcpTable(_Table):
     meter: tuple[MeterTable, ...] = Field(min_length=1)
 
 
-class RtuTable(_Table):
+class RtuTable(Table):
     """One serial line on a pseudo-terminal; `path` is where its link stands, relative to the simulation's directory."""
 
     id: Id
@@ -116,7 +113,7 @@ class RtuTable(_Table):
         return self
 
 
-class MqttTable(_Table):
+class MqttTable(Table):
     """One meter that publishes by itself, of a kind that `simulators.mqtt_meters` knows."""
 
     id: Id
@@ -124,13 +121,14 @@ class MqttTable(_Table):
     seed: int | None = Field(None, ge=0)
 
 
-class Fleet(_Table):
+class Fleet(Table):
     """A simulated site. `seed` makes it repeatable."""
 
     seed: int = Field(1, ge=0)
     tcp: tuple[TcpTable, ...] = ()
     rtu: tuple[RtuTable, ...] = ()
     mqtt: tuple[MqttTable, ...] = ()
+    dlms: tuple[DlmsTable, ...] = ()
 
 
 def load_fleet(path: Path, profiles: Path | None = None) -> Fleet:
@@ -156,6 +154,10 @@ def load_fleet(path: Path, profiles: Path | None = None) -> Fleet:
             _check_faults(path, (kind, index, "meter", number), endpoint, meter)
     for index, table in enumerate(fleet.mqtt):
         _check_id(path, ("mqtt", index), table.id, seen)
+    for index, place in enumerate(fleet.dlms):
+        _check_id(path, ("dlms", index), place.id, seen)
+        for number, hung in enumerate(place.meter):
+            _check_id(path, ("dlms", index, "meter", number), hung.id, seen)
     return fleet
 
 

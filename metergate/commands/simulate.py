@@ -60,6 +60,10 @@ def _print(places: Places) -> None:
         else:
             where = f"rtu {places.rtu[meter.bus]}, unit {meter.unit}"
         print(f"{meter.id:<16} {meter.profile:<28} {where}", flush=True)
+    for hung in places.dlms:
+        where = f"{hung.transport} {hung.path or f'{hung.host}:{hung.port}'}, server {hung.server}"
+        address = "" if hung.transport == "wrapper" else f"/{hung.physical}"
+        print(f"{hung.id:<16} {hung.profile:<28} {where}{address}", flush=True)
 
 
 if __name__ == "__main__":
