@@ -44,7 +44,8 @@ class Exchange(NamedTuple):
     `turnaround_s` is how long this model usually thinks before it begins to answer. `once` exchanges are never
     repeated by the bus (their bytes must not be sent twice). `fresh` asks for a new connection first: what the old one
     still owes must not be taken for this answer. `speed` is the speed of this exchange alone where it is not the
-    line's; a request without a reply has `reply_length` 0.
+    line's; a request without a reply has `reply_length` 0. An empty `pdu` with a receiver sends nothing and listens on:
+    what came since the exchange before belongs to it.
     """
 
     unit: int

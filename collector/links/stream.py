@@ -41,6 +41,7 @@ class _StreamLink(Line):
         self._gap_s = gap_s
         self._parity = False  # the eighth bit is a parity bit
         self._receiver: Receiver | None = None
+        self._between = bytearray()  # what came last since the exchange before
         self._came = 0  # bytes since the request
         self._last_at = 0.0  # when the last of them came
         self._over = False  # its time ended before its answer
@@ -60,6 +61,7 @@ class _StreamLink(Line):
     async def exchange(self, exchange: Exchange, timeout_s: float) -> bytes:
         """Send a request and return what its receiver makes of the answer, as `Link.exchange` says.
 
+        With nothing to send it listens on: what came since the exchange before is part of the answer.
         A request without a reply ends when its characters are over, with nothing. After a failure it returns only when
         the line is silent again, so that the time is charged to who failed.
         """
@@ -99,7 +101,7 @@ class _StreamLink(Line):
         await self._silent(self._not_before, DRAIN_LIMIT_S)
         if self._wire is wire:
             try:
-                self._strays += len(wire.unread(KEPT_BYTES))
+                self._stray(wire.unread(KEPT_BYTES))
             except LinkDownError as error:
                 self._drop(str(error))
         wire = self._wire or await self._connect()
@@ -112,6 +114,10 @@ class _StreamLink(Line):
                 raise
         return wire
 
+    def _opened(self) -> None:
+        super()._opened()
+        self._between.clear()
+
     def _begin(self, wire: Wire, exchange: Exchange) -> asyncio.Future[bytes]:
         """Send the request; return the future of its answer."""
         self._asked = exchange
@@ -121,9 +127,15 @@ class _StreamLink(Line):
         self._over = False
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting = future if exchange.receiver is not None else None
-        wire.write(with_parity(exchange.pdu) if self._parity else exchange.pdu)
         self.sent_at = time.monotonic()
         self._quiet_since = self.sent_at + len(exchange.pdu) * character_time(self.parameters, exchange.speed)
+        before = bytes(self._between)
+        self._between.clear()
+        if exchange.pdu:
+            wire.write(with_parity(exchange.pdu) if self._parity else exchange.pdu)
+        elif before:
+            self._strays -= len(before)
+            self._received(before)
         return future
 
     async def _settle_down(self, exchange: Exchange) -> None:
@@ -151,7 +163,7 @@ class _StreamLink(Line):
         now = self._quiet_since = time.monotonic()
         future, receiver, asked = self._waiting, self._receiver, self._asked
         if future is None or future.done() or receiver is None or asked is None:
-            self._strays += len(data)
+            self._stray(data)
             return
         self._last_at = now
         self._came += len(data)
@@ -165,6 +177,11 @@ class _StreamLink(Line):
             self._settle(reply)
         elif self._came > KEPT_BYTES:
             self._settle(FrameError(f"{self._came} bytes came and no answer among them"))
+
+    def _stray(self, data: bytes) -> None:
+        self._strays += len(data)
+        self._between += data[-KEPT_BYTES:]
+        del self._between[:-KEPT_BYTES]
 
     def _complaint(self) -> MeterError:
         assert self._asked is not None  # noqa: S101 - somebody waits

@@ -199,6 +199,20 @@ def test_half_an_answer_on_a_network_takes_its_connection_along(virtual: Run):
 
 
 @KINDS
+def test_who_listens_on_hears_what_came_since_the_exchange_before(virtual: Run, kind: str):
+    link = make_link(kind, [[*answer("a"), (0.1, b"<a ag"), (0.3, b"ain>")]])
+
+    async def run() -> None:
+        assert await exchange(link, ask()) == b"<a>"
+        await asyncio.sleep(0.1)
+        assert await exchange(link, ask()._replace(pdu=b"")) == b"<a again>"
+        assert link.status().strays == 0
+        assert await exchange(link, ask("b")) == b"<b>"
+
+    virtual(run())
+
+
+@KINDS
 def test_an_exchange_that_was_given_up_is_waited_for_before_the_next(virtual: Run, kind: str):
     link = make_link(kind, [answer("a", 0.3)])
 
