@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from collector.dlms_tables import EventsSpec, event_of
 from collector.drivers.dlms_shape import Shape, ValueColumn
 from collector.drivers.dlms_times import MeterTime, Moment, in_order
+from collector.drivers.dlms_values import word_of
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.axdr import Tag
 from collector.protocols.dlms.load_profile import BufferReader
@@ -86,20 +87,9 @@ def _statuses(shape: Shape, rows: Sequence[tuple[Any, ...]]) -> list[int]:
             status = row[position]
             found = known.get(status)
             if found is None:
-                found = known[status] = spec.flags(_word(status))
+                found = known[status] = spec.flags(word_of(status))
             flags[index] |= found
     return flags
-
-
-def _word(status: object) -> int:
-    """Return a status as a number: integers as they are, bit-strings with their first bit lowest, octets high first."""
-    if isinstance(status, int):
-        return status
-    if isinstance(status, bytes):
-        return int.from_bytes(status, "big")
-    if isinstance(status, str) and status.strip("01") == "":
-        return int(status[::-1] or "0", 2)
-    return 0
 
 
 def _one_by_one(
@@ -112,7 +102,7 @@ def _one_by_one(
     for row, items in zip(axdr.decode_all(raw).value, values, strict=True):
         data = row.value[shape.clock]
         if data.tag is not Tag.NULL:
-            bit = bool(_word(items[daylight[0]]) >> daylight[1] & 1) if daylight else None
+            bit = bool(word_of(items[daylight[0]]) >> daylight[1] & 1) if daylight else None
             moments.append(time.read(data.value, daylight=bit))
         elif not moments or column.null == "none":
             moments.append(Moment(None))
@@ -224,7 +214,7 @@ def to_events(rows: TimedRows, shape: Shape, spec: EventsSpec, device: str, rece
         detail = {"log": spec.name}
         code = None
         if code_of is not None:
-            code = _word(code_of(row))
+            code = word_of(code_of(row))
             detail["code"] = str(code)
         for position, obis in shape.details:
             detail[obis] = _text(row[position])

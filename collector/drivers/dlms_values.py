@@ -48,10 +48,12 @@ def scale_of(point: DlmsPoint, found: ScalerUnit | None) -> int:
     """Return the decimal exponent of a point's values in its unit; `found` is what the meter says (None: nothing).
 
     Raises:
-        FrameError: the meter's unit is not the profile's.
+        FrameError: the meter's unit is not the profile's, or neither says a scale.
 
     """
     if found is None:
+        if point.scale is None and point.scaler_attribute is not None:
+            raise FrameError("the meter tells no scaler, and the profile none either")
         return point.scale or 0
     if found.unit == NO_UNIT:  # a meter that keeps its units to itself still has its scaler
         return found.scaler
@@ -80,6 +82,17 @@ def identity_text(data: Data) -> str:
     if not text or len(text) > MAX_IDENTITY or not text.isprintable():
         raise FrameError("the meter shows no serial number")
     return text
+
+
+def word_of(status: object) -> int:
+    """Return a status as a number: integers as they are, bit-strings with their first bit lowest, octets high first."""
+    if isinstance(status, int):
+        return status
+    if isinstance(status, bytes):
+        return int.from_bytes(status, "big")
+    if isinstance(status, str) and status.strip("01") == "":
+        return int(status[::-1] or "0", 2)
+    return 0
 
 
 def words(data: Data) -> str:

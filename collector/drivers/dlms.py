@@ -1,0 +1,233 @@
+"""One DLMS meter: how it is spoken to, associations, and what is known of it by now. Reads nothing by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from collector.capabilities import Talk
+from collector.dlms_profile import DlmsProfile
+from collector.dlms_tables import ClockSpec
+from collector.drivers.dlms_access import DlmsAccess
+from collector.drivers.dlms_carrier import Carrier, DlmsLine, HdlcCarrier, WrapperCarrier, drive
+from collector.drivers.dlms_shape import ScalerUnit, parse_scaler_unit
+from collector.drivers.dlms_talk import DlmsTalk, own_talk
+from collector.drivers.dlms_times import MeterTime
+from collector.drivers.dlms_values import identity_text
+from collector.exchange import Transact
+from collector.keys import InvocationCounter, MeterKeys
+from collector.protocols.dlms.axdr import Data
+from collector.protocols.dlms.errors import CounterTooLowError
+from collector.protocols.dlms.references import Attribute, DataAccessResult
+from collector.protocols.dlms.session import Session
+from metering.errors import AuthError, FrameError, MeterError, RefusedError, TransportError
+
+CLOSE_LIMIT_S = 3.0  # release and disconnect together: a courtesy
+
+logger = structlog.get_logger(__name__)
+
+
+class DlmsDriver:
+    """One meter (capability `Driver`).
+
+    `keys` are its secrets and `counter` its invocation counter for our client title (None: it uses none). `zone` is
+    that of its clock where it sends no deviation. What is learned of the meter (scalers, capture objects) counts for
+    as long as its firmware id stays the same.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        profile: DlmsProfile,
+        line: DlmsLine,
+        access: DlmsAccess,
+        keys: MeterKeys,
+        counter: InvocationCounter | None = None,
+        *,
+        zone: ZoneInfo,
+    ) -> None:
+        self.device = device
+        self.profile = profile
+        self.line = line
+        self.access = access
+        self.time = MeterTime(profile.clock or ClockSpec(), zone)
+        self.firmware: str | None = None  # None: not asked yet; empty: it has none
+        self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
+        self._keys = keys
+        self._counter = counter
+        self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
+
+    # --- conversations ------------------------------------------------------------------------------------------------
+
+    def talk(self, transact: Transact) -> AbstractAsyncContextManager["DlmsTalk"]:
+        """Open an association; it is released at the end, whatever happened. See `Driver.talk`."""
+        return self._talk(transact)
+
+    @asynccontextmanager
+    async def _talk(self, transact: Transact) -> AsyncIterator[DlmsTalk]:
+        if self.access.counted and self._counter is not None and (self.access.read_counter or not self._counter.known):
+            await self._read_counter(transact, self._counter)
+        async with self._open(transact) as talk:
+            yield talk
+
+    @asynccontextmanager
+    async def _open(self, transact: Transact) -> AsyncIterator[DlmsTalk]:
+        try:
+            carrier, session = await self._associated(transact)
+        except CounterTooLowError as error:
+            # Its word is believed as far as a counter read without authentication is: once, and within bounds.
+            if self._counter is None or not error.expected:
+                raise
+            self._counter.raise_to(error.expected)
+            carrier, session = await self._associated(transact)
+        talk = DlmsTalk(transact, carrier, session)
+        try:
+            yield talk
+        except MeterError as error:
+            error.meter = error.meter or self.device
+            if isinstance(error, TransportError | FrameError):
+                self._broken = True
+            raise
+        except BaseException:  # cancelled, or a mistake of ours: nothing more is said on this wire
+            self._broken = True
+            raise
+        finally:
+            if not self._broken:
+                await self._farewell(talk, carrier)
+
+    async def _associated(self, transact: Transact, access: DlmsAccess | None = None) -> tuple[Carrier, Session]:
+        """Return an open way to the meter and the session on it. Raises `MeterError`."""
+        access = access or self.access
+        carrier = self._carrier(transact, access)
+        counted = access.counted
+        session = Session(
+            access.association(self.profile.max_pdu),
+            self._keys,
+            self._counter if counted else None,
+            limit=self.profile.max_reply,
+        )
+        self._broken = True
+        try:
+            await carrier.open()
+            await drive(session.associate(), _sender(carrier))
+        except (AuthError, RefusedError) as error:
+            # The meter spoke, and said no: the way is in order and is left so.
+            self._broken = False
+            await self._courtesy(carrier)
+            error.meter = error.meter or self.device
+            raise
+        except MeterError as error:
+            error.meter = error.meter or self.device
+            raise
+        self._broken = False
+        return carrier, session
+
+    async def _farewell(self, talk: DlmsTalk, carrier: Carrier) -> None:
+        """Release the association and the link, if that is done quickly. What goes wrong makes the next start anew."""
+        self._broken = True
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await talk.run(talk.session.release())
+                await carrier.close()
+        except (MeterError, TimeoutError) as error:
+            logger.debug("an association was not released", meter=self.device, reason=str(error))
+        else:
+            self._broken = False
+
+    async def _courtesy(self, carrier: Carrier) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await carrier.close()
+        except (MeterError, TimeoutError):
+            self._broken = True
+
+    async def _read_counter(self, transact: Transact, counter: InvocationCounter) -> None:
+        """Ask the meter, without authentication, which invocation counter it saw last, and go beyond it.
+
+        Raises:
+            AuthError: it is too far ahead to be believed.
+            MeterError: it does not tell.
+
+        """
+        carrier, session = await self._associated(transact, self.access.public())
+        talk = DlmsTalk(transact, carrier, session)
+        self._broken = True
+        timed = await talk.run(session.get(Attribute(1, self.access.counter_obis, 2)))
+        self._broken = False
+        await self._farewell(talk, carrier)
+        value = timed.value.value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise FrameError(f"{self.access.counter_obis} shows no invocation counter", meter=self.device)
+        counter.raise_to(value + 1)
+
+    def _carrier(self, transact: Transact, access: DlmsAccess) -> Carrier:
+        profile = self.profile
+        if self.line.transport == "wrapper":
+            return WrapperCarrier(
+                transact, access.client, access.server, profile.turnaround, profile.max_reply, fresh=self._broken
+            )
+        return HdlcCarrier(
+            transact,
+            self.line,
+            access.client,
+            access.hdlc_address,
+            profile.turnaround,
+            profile.max_reply,
+            info=profile.hdlc.info,
+            window=profile.hdlc.window,
+            fresh=self._broken,
+        )
+
+    # --- what is known of the meter -----------------------------------------------------------------------------------
+
+    async def identify(self, talk: Talk) -> str | None:
+        """Return the serial number that the meter shows; None where it has none. Its firmware is looked at as well."""
+        own = own_talk(talk)
+        await self.look_at_firmware(own)
+        if self.profile.identity is None:
+            return None
+        answer = await own.get(Attribute(1, self.profile.identity, 2))
+        return None if isinstance(answer, DataAccessResult) else identity_text(answer)
+
+    async def look_at_firmware(self, talk: DlmsTalk) -> None:
+        """Read the firmware's id. Where it changed, what was learned of the meter is forgotten. Raises `MeterError`."""
+        found = ""
+        if self.profile.firmware is not None:
+            answer = await talk.get(Attribute(1, self.profile.firmware, 2))
+            found = "" if isinstance(answer, DataAccessResult) else str(answer.value)
+        if self.firmware is not None and found != self.firmware:
+            logger.info("the meter has another firmware now: its scalers are read anew", meter=self.device)
+            self.scalers = {}
+        self.firmware = found
+
+    async def learn_scalers(self, talk: DlmsTalk, attributes: Sequence[Attribute]) -> None:
+        """Read those scalers and units that are not known yet. Raises `MeterError`."""
+        if self.firmware is None:
+            await self.look_at_firmware(talk)
+        unknown = [attribute for attribute in dict.fromkeys(attributes) if attribute not in self.scalers]
+        size = talk.list_size(self.profile)
+        for begin in range(0, len(unknown), size):
+            chunk = unknown[begin : begin + size]
+            answers = (await talk.get_list(chunk, size)).value
+            for attribute, answer in zip(chunk, answers, strict=True):
+                self.scalers[attribute] = self._scaler(attribute, answer)
+
+    def _scaler(self, attribute: Attribute, answer: Data | DataAccessResult) -> ScalerUnit | None:
+        if answer is DataAccessResult.TEMPORARY_FAILURE:  # without its scaler a number means nothing
+            raise RefusedError(f"{attribute}: {answer.words}", code=answer, meter=self.device)
+        if isinstance(answer, DataAccessResult):
+            return None
+        try:
+            return parse_scaler_unit(answer)
+        except FrameError as error:
+            logger.warning("an object has no scaler", meter=self.device, object=str(attribute), reason=str(error))
+            return None
+
+
+def _sender(carrier: Carrier) -> Callable[[bytes], Awaitable[bytes]]:
+    async def send(apdu: bytes) -> bytes:
+        return (await carrier.carry(apdu)).pdu
+
+    return send
