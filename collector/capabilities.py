@@ -96,16 +96,38 @@ class Depth(NamedTuple):
 class ProfileReader(Protocol):
     """Reads one of a meter's own profiles: load profile, daily profile, billing profile, freeze, load record.
 
-    `interval` is in seconds; 0 where rows come when the meter makes them (a month's end, a reset).
-    `row_s` is about how long one row takes on the wire, `piece_rows` how many rows one request may ask for.
+    Its `interval` is 0 where rows come when the meter makes them (a month's end, a reset).
     """
 
-    name: str
-    interval: int
-    depth: Depth
-    piece_rows: int
-    # What its rows are channels of, by kind; empty until `prepare` has asked the meter.
-    channels: Sequence[tuple[Kind, tuple[str, ...]]]
+    @property
+    def name(self) -> str:
+        """Return its name in the meter's model."""
+        ...
+
+    @property
+    def interval(self) -> int:
+        """Return the seconds between its rows."""
+        ...
+
+    @property
+    def depth(self) -> Depth:
+        """Return how far back it reaches."""
+        ...
+
+    @property
+    def piece_rows(self) -> int:
+        """Return how many rows one request may ask for."""
+        ...
+
+    @property
+    def row_s(self) -> float:
+        """Return about how many seconds one row takes on the wire."""
+        ...
+
+    @property
+    def channels(self) -> Sequence[tuple[Kind, tuple[str, ...]]]:
+        """Return what its rows are channels of, by kind; may be empty until `prepare` has asked the meter."""
+        ...
 
     async def prepare(self, talk: Talk) -> None:
         """Learn the profile's shape (capture objects, period, scalers) where it is not known. Raises `MeterError`."""
@@ -135,9 +157,12 @@ class ClockReading(NamedTuple):
 
 
 class MeterClock(Protocol):
-    """A meter's clock. `shift_limit_s` is how much one shift may move it; 0: it can only be set, -1: not even that."""
+    """A meter's clock."""
 
-    shift_limit_s: int
+    @property
+    def shift_limit_s(self) -> int:
+        """Return by how many seconds one shift may move it; 0: it can only be set, -1: not even that."""
+        ...
 
     async def get(self, talk: Talk) -> ClockReading:
         """Read the clock. Raises `MeterError`."""

@@ -14,7 +14,7 @@ from collector.mqtt import ListenerStatus, MqttListener
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
 from gateway.last import LastValues
-from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings
+from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings, open_keys
 from gateway.past import newest_at, remember
 from gateway.promised import Promised
 from gateway.push import PushSlots
@@ -63,7 +63,8 @@ class Gateway:
         self.last = LastValues()
         self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
         self._buses = make_buses(file, self.clock.now, self._circuit)
-        self._meters = make_bus_meters(file, self._holes)
+        self._keys = open_keys(file, log.epoch)
+        self._meters = make_bus_meters(file, self._holes, self._keys)
         mqtt = make_mqtt_meters(file)
         periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
         self._push = PushSlots(periods)
@@ -71,7 +72,7 @@ class Gateway:
         self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
         self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
         self._schedule = Schedule(self.clock)
-        self._work = MeterWork(self._buses, self._recorder.raise_event)
+        self._work = MeterWork(self._buses, self._recorder.raise_event, self._keys)
         self._reading = Reading(self._work, self.clock, self._take, self._spawn, self._learned)
         self._tasks: set[asyncio.Task[None]] = set()
         self._promising = asyncio.Lock()
@@ -107,6 +108,8 @@ class Gateway:
             recording_ends.set()
             await recorder
         gc.unfreeze()
+        if self._keys is not None:
+            self._keys.close()
 
     async def read_now(self, device: str) -> list[Block]:
         """Read one meter on demand: all its values, recorded as such, and returned.

@@ -1,27 +1,21 @@
 """Makes the wires and the readers of a gateway from its settings. It starts nothing."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from collector.bus import Bus
-from collector.drivers.modbus import ModbusDriver, ModbusReader
 from collector.links import Link, RtuLink, RtuOverTcpLink, SerialStreamLink, TcpLink, TcpStreamLink
 from collector.mqtt import MqttMeter
 from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
-from collector.plan import TCP_MAX_GAP, rtu_max_gap
-from collector.profile import Profile, load_profile
-from collector.protocols.modbus_times import parse_format
+from gateway.keystore import KeyStore
+from gateway.meter_kinds import OnHoles, dlt645_meter, modbus_meter
 from gateway.meters import BusMeter
+from gateway.secrets import Keys
 from gateway.settings import BrokerSettings, GatewayFile, MeterSettings
-from gateway.settings_bus import BusSettings, Dlt645Bus, HdlcBus, RtuOverTcpBus, SerialBus, TcpBus
-from metering.model import Kind
+from gateway.settings_bus import PROTOCOLS, BusSettings, Dlt645Bus, HdlcBus, RtuOverTcpBus, SerialBus, TcpBus
+from metering.errors import ConfigError
 from metering.secret import resolve_secret
-
-BOUNDARY_KINDS = frozenset({Kind.REGISTER, Kind.MAXIMUM_DEMAND})  # read at each boundary
-MOMENT_KINDS = frozenset({Kind.INSTANTANEOUS, Kind.AVERAGE})  # read at their own period
-
-# Told what a meter was found not to have: its id, and what says so as text (empty: only how it may be asked).
-OnHoles = Callable[[str, object], None]
 
 
 def make_link(settings: BusSettings) -> Link:
@@ -44,56 +38,49 @@ def make_buses(
     return {settings.id: Bus(make_link(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
 
 
-def make_bus_meters(file: GatewayFile, on_holes: OnHoles) -> dict[str, BusMeter]:
+def make_bus_meters(file: GatewayFile, on_holes: OnHoles, keys: Keys | None = None) -> dict[str, BusMeter]:
     """Return the meters that are read over a bus and not removed, by id."""
     buses = {settings.id: settings for settings in file.bus}
     return {
-        meter.id: make_bus_meter(file, meter, buses[meter.bus], on_holes)
+        meter.id: make_bus_meter(file, meter, buses[meter.bus], on_holes, keys)
         for meter in file.meter
         if meter.bus is not None and meter.removed is None
     }
 
 
-def make_bus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> BusMeter:
-    """Return one meter with its driver and readers.
+def make_bus_meter(
+    file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles, keys: Keys | None = None
+) -> BusMeter:
+    """Return one meter with its driver and readers. `keys` is the key store, where there is one.
 
     Raises:
         ConfigError: its profile is unknown or wrong, or it names a point that the profile has not.
+        StorageError: the key store cannot be used.
 
     """
-    return _modbus_meter(file, meter, bus, on_holes)
+    match PROTOCOLS[bus.kind]:
+        case "dlms":
+            raise ConfigError("DLMS meters cannot be read yet")
+        case "dlt645":
+            return dlt645_meter(file, meter, on_holes, keys)
+        case _:
+            return modbus_meter(file, meter, bus, on_holes)
 
 
-def _modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_holes: OnHoles) -> BusMeter:
-    profile = load_profile(meter.profile, file.gateway.profiles)
-    schedule = meter.schedule or file.schedule
-    points = profile.select(tuple(meter.only))
-    unit = meter.unit or 0
-    gap = max_gap(bus, profile)
+def open_keys(file: GatewayFile, epoch: str = "") -> KeyStore | None:
+    """Return the gateway's key store; None where the file names none. `epoch` is the log's.
 
-    def reader(kinds: frozenset[Kind], period: float | None) -> ModbusReader | None:
-        names = [point.name for point in points if point.what in kinds]
-        if not names or period is None:
-            return None
-        return ModbusReader(profile, meter.id, unit, names, max_gap=gap, interval=int(period), on_holes=on_holes)
+    Raises:
+        ConfigError: the master key is missing, or not the one of this store.
+        StorageError: the store is damaged.
 
-    return BusMeter(
-        meter,
-        profile,
-        f"unit {unit}",
-        schedule,
-        ModbusDriver(profile, meter.id, unit),
-        reader(BOUNDARY_KINDS, schedule.registers),
-        reader(MOMENT_KINDS, schedule.instantaneous),
-        ModbusReader(profile, meter.id, unit, [point.name for point in points], max_gap=gap),
-    )
+    """
+    return KeyStore(keys_directory(file), file.keys.master, epoch=epoch) if file.keys is not None else None
 
 
-def max_gap(bus: BusSettings, profile: Profile) -> int:
-    """Return how many unwanted registers are cheaper to read over than to ask once more, on this bus."""
-    if not isinstance(bus, SerialBus | RtuOverTcpBus):
-        return TCP_MAX_GAP
-    return rtu_max_gap(bus.baud, parse_format(bus.format).bits, profile.turnaround)
+def keys_directory(file: GatewayFile) -> Path:
+    """Return where the key store lives inside a gateway's data folder."""
+    return file.gateway.data / "keys"
 
 
 def make_mqtt_meters(file: GatewayFile) -> list[MqttMeter]:

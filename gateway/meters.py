@@ -1,6 +1,6 @@
 """A meter on a bus as the gateway knows it, whatever it speaks. Who makes it from settings is `gateway.lines`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class MeterModel(Protocol):
         ...
 
 
+def _nothing() -> None:
+    """Do nothing: most meters have no secrets."""
+
+
 @dataclass(eq=False)
 class BusMeter:
     """One meter on a bus: its driver and what it is read by (None and empty: it lacks that, or nobody wants it).
@@ -52,6 +56,7 @@ class BusMeter:
     events: EventReader | None = None
     whole: bool = False
     keyed: bool = False
+    renew: Callable[[], None] = _nothing  # takes the secrets that the key store has now
     identified: bool = False  # its serial number was seen since it last fell silent
     prepared: set[str] = field(default_factory=set)  # names of the profiles whose shape the meter has told
     afresh: set[Reader] = field(default_factory=set)  # those that forget, at their next read, what was refused

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from collector.dlms_profile import DlmsProfile, is_dlms, load_dlms_profile
+from collector.dlt645_profile import Dlt645Profile, is_dlt645, load_dlt645_profile
 from collector.mqtt_profile import MqttProfile, is_mqtt, load_mqtt_profile
 from collector.profile import Profile, load_profile
 
-AnyProfile = Profile | DlmsProfile | MqttProfile
+AnyProfile = Profile | DlmsProfile | Dlt645Profile | MqttProfile
 Speech = Literal["modbus", "dlms", "dlt645", "mqtt"]
 NAMES: dict[Speech, str] = {"modbus": "Modbus", "dlms": "DLMS", "dlt645": "DL/T 645", "mqtt": "MQTT"}
 
@@ -18,7 +19,7 @@ def speech_of(profile: str) -> Speech:
         return "mqtt"
     if is_dlms(profile):
         return "dlms"
-    return "dlt645" if profile.startswith("dlt645_") else "modbus"
+    return "dlt645" if is_dlt645(profile) else "modbus"
 
 
 def load_any(name: str, extra: Path | None = None) -> AnyProfile:
@@ -30,4 +31,6 @@ def load_any(name: str, extra: Path | None = None) -> AnyProfile:
     """
     if is_mqtt(name):
         return load_mqtt_profile(name, extra)
-    return load_dlms_profile(name, extra) if is_dlms(name) else load_profile(name, extra)
+    if is_dlms(name):
+        return load_dlms_profile(name, extra)
+    return load_dlt645_profile(name, extra) if is_dlt645(name) else load_profile(name, extra)

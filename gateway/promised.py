@@ -123,7 +123,7 @@ def _of_profiles(device: str, profiles: Sequence[ProfileReader]) -> Iterator[tup
 
 def _reach(depth: Depth, interval: int) -> int:
     """Return how far back a profile reaches, in us; 0 where that is not known."""
-    return (depth.days * DAY_S or depth.entries * interval) * SECOND
+    return min((s for s in (depth.days * DAY_S, depth.entries * interval) if s), default=0) * SECOND
 
 
 def _push_promise(device: str, interval: int, obis: str, now: int) -> Expectation:

@@ -146,7 +146,7 @@ class ClockSettings(Strict):
     """What is done about a meter's clock that is off by more than `limit`: told, or shifted as well."""
 
     policy: Literal["report", "shift"] = "report"
-    limit: Duration = Field(5.0, ge=1, le=900)
+    limit: Duration = Field(60.0, ge=1, le=900)
 
 
 class GatewayFile(Strict):

@@ -136,6 +136,7 @@ class MeterWork:
         if reason:
             self._locked[meter.id] = reason
             raise AuthError(f"not asked until its key changes: {reason}", meter=meter.id)
+        meter.renew()
         if locked:
             del self._locked[meter.id]
             logger.info("the meter's key has changed; it is asked again", meter=meter.id)
