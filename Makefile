@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint servers bench soak lock openapi clean
+.PHONY: help demo test lint servers peers bench soak lock openapi clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help: ## this list
 demo: .venv/.run ## simulated meters, gateway, store and API on this machine
 	@.venv/bin/metergate demo $(ARGS)
 
-test: .venv/.dev servers lint ## linters, types, import law and all tests (real servers included)
+test: .venv/.dev servers peers lint ## linters, types, import law and all tests (real servers included)
 	@$(PY) -m pytest -m "not soak" $(ARGS)
 
 lint: .venv/.dev ## ruff, mypy and the import law
@@ -23,7 +23,9 @@ lint: .venv/.dev ## ruff, mypy and the import law
 servers: ## the real servers that the tests need
 	@sh scripts/servers
 
-bench: .venv/.dev ## the bars of the budget table
+peers: .peers/.made ## DLMS implementations by others, for the tests and benchmarks
+
+bench: .venv/.dev peers ## the bars of the budget table
 	@.venv/bin/metergate bench $(ARGS)
 
 soak: .venv/.dev servers ## the long tests: kill storms, fuzzing
@@ -33,7 +35,7 @@ lock: ## write the requirements files anew from pyproject.toml
 	@sh scripts/lock
 
 clean: ## remove the environment and caches
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/.run: requirements.txt pyproject.toml scripts/environment
 	@sh scripts/environment requirements.txt
@@ -42,3 +44,7 @@ clean: ## remove the environment and caches
 .venv/.dev: requirements.txt requirements-dev.txt pyproject.toml scripts/environment
 	@sh scripts/environment requirements-dev.txt
 	@touch $@ .venv/.run
+
+.peers/.made: requirements-peers.txt scripts/environment
+	@sh scripts/environment requirements-peers.txt .peers
+	@touch $@
