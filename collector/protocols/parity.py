@@ -1,6 +1,6 @@
 """Seven-bit characters with even parity (7E1, as IEC 62056-21 begins) on a port of eight bits without. Pure."""
 
-WRONG = 0xFF  # what a character with wrong parity becomes: no character of seven bits
+WRONG = 0  # what a character with wrong parity becomes: NUL stands in no message
 
 
 def with_parity(data: bytes) -> bytes:

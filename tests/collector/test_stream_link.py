@@ -13,7 +13,7 @@ import pytest
 from collector.exchange import Exchange, Speed
 from collector.links import SerialStreamLink, TcpStreamLink
 from collector.protocols.dlms.wrapper import WrapperReceiver, wrap
-from collector.protocols.parity import strip_parity, with_parity
+from collector.protocols.parity import with_parity
 from metering.errors import FrameError, LinkDownError
 
 APDU = bytes(range(40))
@@ -234,10 +234,3 @@ async def test_one_exchange_speaks_slowly_with_parity_and_the_next_at_the_lines_
         assert await link.exchange(ask(), 5.0) == APDU
         await link.close()
     assert line.heard == [(termios.B300, with_parity(opening)), (termios.B9600, REQUEST)]
-
-
-def test_each_character_has_an_even_number_of_ones_and_a_wrong_one_is_no_character():
-    text = bytes(range(128))
-    assert all(code.bit_count() % 2 == 0 for code in with_parity(text))
-    assert strip_parity(with_parity(text)) == text
-    assert strip_parity(bytes(code ^ 0x04 for code in with_parity(text))) == b"\xff" * 128

@@ -1,6 +1,6 @@
 """How a meter on an optical head is brought from IEC 62056-21 to HDLC: mode E (annex E). No wire, no baud rates set.
 
-All of it is ASCII at 300 baud 7E1; a port that speaks 8N1 carries it with the parity bit put in by `with_parity`.
+All of it is ASCII at 300 baud 7E1; a port that speaks 8N1 carries it with the parity bit put in by `protocols.parity`.
 After the acknowledgement both ends change to the meter's baud rate, 8N1.
 """
 
@@ -15,18 +15,6 @@ MAX_ADDRESS = 32
 MAX_IDENTIFICATION = 64  # bytes of the line; the standard has 16 for the identification, meters have more
 _ACKNOWLEDGE = re.compile(rb"\x062([0-6])2\r\n")
 _IDENTIFICATION = re.compile(rb"/([A-Za-z]{3})([0-9A-I])((?:\\[!-~]){0,8})([ -.0-~]{0,48})\r\n")
-_EVEN = bytes(byte | (byte.bit_count() & 1) << 7 for byte in range(0x80)) * 2
-_STRIPPED = bytes(byte & 0x7F if byte.bit_count() % 2 == 0 else 0 for byte in range(0x100))
-
-
-def with_parity(data: bytes) -> bytes:
-    """Return seven-bit bytes with even parity in the eighth: 7E1 on a port that speaks 8N1."""
-    return data.translate(_EVEN)
-
-
-def strip_parity(data: bytes) -> bytes:
-    """Return bytes of 7E1 that an 8N1 port heard; one with wrong parity becomes NUL, which stands in no message."""
-    return data.translate(_STRIPPED)
 
 
 # --- the asking side -------------------------------------------------------------------------------------------------

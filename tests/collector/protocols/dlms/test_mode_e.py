@@ -14,8 +14,6 @@ from collector.protocols.dlms.mode_e import (
     parse_acknowledge,
     parse_identification,
     parse_request,
-    strip_parity,
-    with_parity,
 )
 from metering.errors import FrameError
 
@@ -97,18 +95,3 @@ def test_what_came_instead_is_told_and_silence_is_not():
 
 def test_a_line_of_escapes_does_not_take_long():
     assert IdentificationReceiver()((b"/ABC5" + b"\\" * 60_000) * 2) is None
-
-
-@given(st.binary(max_size=50))
-def test_parity_goes_on_and_comes_off_again(data: bytes):
-    seven = bytes(byte & 0x7F for byte in data)
-    sent = with_parity(data)
-    assert strip_parity(sent) == seven
-    assert all(byte.bit_count() % 2 == 0 for byte in sent)
-
-
-@given(st.binary(min_size=1, max_size=20), st.integers(0, 7))
-def test_a_bit_that_fell_over_becomes_nul(data: bytes, bit: int):
-    sent = bytearray(with_parity(data))
-    sent[0] ^= 1 << bit
-    assert strip_parity(bytes(sent))[0] == 0
