@@ -95,13 +95,6 @@ class Intake:
 
         return self._accounts.regular(meter, reader.name, grid, fresh)
 
-    def newest(self, task: ProfileTask) -> int:
-        """Return the instant up to which a profile's rows are held; 0 where none is."""
-        rows = self.rows_of(task)
-        if not isinstance(rows, Account):
-            return rows.newest
-        return rows.grid.slot(rows.held.last) if rows.held.last is not None else 0
-
     def end(self, device: str) -> int:
         """Return up to where rows may be there by now, on the meter's clock."""
         return self._clock.now() + max(0, self._clocks.offset(device) or 0)
@@ -136,7 +129,7 @@ class Intake:
         slots = (block.slot for block in blocks if block.slot is not None)
         present = {number for slot in slots if (number := rows.grid.index(slot)) is not None}
         rows.asked(low, high)
-        newest = max([*present, rows.held.last if rows.held.last is not None else low])
+        newest = max([*present, low if rows.newest is None else rows.newest])
         failures = self._accounts.failures(task.meter.id)
         verdict = rows.answered(low, min(high, newest), sorted(present), failures.whole(rows.grid))
         self._tell(task, rows, verdict, NOT_THERE)
@@ -254,7 +247,7 @@ def _is_held(rows: Rows, block: Block) -> bool:
     if not isinstance(rows, Account):
         return block.measured_at <= rows.newest
     number = rows.grid.index(block.slot) if block.slot is not None else None
-    return number is not None and number in rows.held
+    return number is not None and rows.has(number)
 
 
 def _days(grid: Grid, span: Span) -> Iterator[Span]:

@@ -104,6 +104,12 @@ class Account:
         known.update(self._asked)
         return list(known.gaps(max(self.first, oldest if oldest is not None else self.first), newest + 1))
 
+    @property
+    def newest(self) -> int | None:
+        """Return the newest row that is held or on its way into the log; None where there is none."""
+        held = self.held.last
+        return max(self._underway if held is None else (held, *self._underway), default=None)
+
     def has(self, number: int) -> bool:
         """Tell whether an interval's row is held or on its way into the log."""
         return number in self.held or number in self._underway

@@ -136,8 +136,8 @@ class ProfileReads:
         rows = self._intake.rows_of(task)
         if isinstance(rows, Account):
             end = rows.grid.at_or_before(self._intake.end(task.meter.id))
-            newest = rows.held.last if rows.held.last is not None else rows.first - 1
-            low = max(newest + 1, end + 1 - task.reader.piece_rows, rows.first)
+            newest = rows.newest
+            low = max(rows.first if newest is None else newest + 1, end + 1 - task.reader.piece_rows)
             if low <= end:
                 await self._read_piece(task, (low, end + 1), talk)
         else:
