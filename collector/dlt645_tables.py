@@ -146,7 +146,7 @@ class LoadRecord(Table):
     checksum: bool = True
     length_counts: Literal["body", "tail"] = "body"
     stamp_order: ByteOrder = "low-first"
-    classes: tuple[RecordClass, ...] = Field(alias="class", min_length=1, strict=False)
+    classes: tuple[RecordClass, ...] = Field(alias="class", strict=False)
 
     def layout(self, class_number: int, sizes: dict[int, int]) -> RecordLayout:
         """Return the layout of the blocks of one class; `sizes` are the classes' bytes where they are known."""
@@ -181,7 +181,7 @@ class DailyFreeze(Table):
     stamp: str = Field("00", pattern=r"^[0-9A-F]{2}$")
     whole: bool = False
     separator: Hex = "AA"
-    items: tuple[FreezeItem, ...] = Field(alias="item", min_length=1, strict=False)
+    items: tuple[FreezeItem, ...] = Field(alias="item", strict=False)
 
 
 class Settlement(Table):

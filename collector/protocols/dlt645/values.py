@@ -47,13 +47,15 @@ def decode_number(form: Format, data: bytes) -> tuple[int | None, int]:
 
     All bytes FF are the meter's own "not available"; other digits above 9 are no number.
     """
+    if len(data) != form.size:
+        return None, int(Quality.NOT_A_NUMBER)
     if data == b"\xff" * form.size:
         return None, int(Quality.NOT_AVAILABLE)
     negative = form.signed and data[-1] & _SIGN
     if negative:
         data = data[:-1] + bytes((data[-1] & ~_SIGN,))
     digits = data[::-1].hex()
-    if not digits.isdecimal() or len(data) != form.size:
+    if not digits.isdecimal():
         return None, int(Quality.NOT_A_NUMBER)
     return (-int(digits) if negative else int(digits)), 0
 
