@@ -8,13 +8,13 @@ from collector.links import Link, RtuLink, RtuOverTcpLink, SerialStreamLink, Tcp
 from collector.mqtt import MqttMeter
 from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
+from gateway.dlms_meters import dlms_meter
 from gateway.keystore import KeyStore
 from gateway.meter_kinds import OnHoles, dlt645_meter, modbus_meter
 from gateway.meters import BusMeter
 from gateway.secrets import Keys
 from gateway.settings import BrokerSettings, GatewayFile, MeterSettings
 from gateway.settings_bus import PROTOCOLS, BusSettings, Dlt645Bus, HdlcBus, RtuOverTcpBus, SerialBus, TcpBus
-from metering.errors import ConfigError
 from metering.secret import resolve_secret
 
 
@@ -60,7 +60,7 @@ def make_bus_meter(
     """
     match PROTOCOLS[bus.kind]:
         case "dlms":
-            raise ConfigError("DLMS meters cannot be read yet")
+            return dlms_meter(file, meter, bus, on_holes, keys)
         case "dlt645":
             return dlt645_meter(file, meter, on_holes, keys)
         case _:
