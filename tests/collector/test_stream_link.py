@@ -211,6 +211,17 @@ async def test_a_serial_line_carries_streams_and_counts_what_nobody_asked_for():
     assert link.status().strays == 2 * len(b"noise")
 
 
+async def test_a_serial_port_that_vanishes_is_the_links_fault_and_is_not_hammered():
+    with Line(lambda _: REPLY) as line:
+        link = SerialStreamLink(line.port, 9600, "8N1")
+        assert await link.exchange(ask(), 5.0) == APDU
+    for _ in range(2):
+        with pytest.raises(LinkDownError):
+            await link.exchange(ask(), 5.0)
+    assert not link.reachable()
+    await link.close()
+
+
 class Ends:
     """A `Receiver` of text up to the end of its line."""
 
