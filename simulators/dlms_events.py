@@ -140,6 +140,7 @@ class EventLogs:
         """Return the logs' objects, the event objects behind them, and the duration of the last power failure."""
         found = []
         for profile, log in zip(self.profiles(), [*self.logs.values(), self._power], strict=True):
+            profile.instant = self._clock.instant
             found.append(profile.as_object({1: log.reset}))
         found += [data(f"0-0:96.11.{number}*255", log.code) for number, log in self.logs.items()]
         return [*found, data("0-0:96.7.19*255", lambda ask: u32(self._power.last(ask.now)))]

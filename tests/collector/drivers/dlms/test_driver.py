@@ -8,7 +8,7 @@ import pytest
 from collector.keys import MeterKeys
 from collector.protocols.dlms.errors import CounterTooLowError, WrongKeyError
 from metering.errors import AuthError, MeterError
-from simulators.dlms_faults import DlmsFault, DlmsFaults
+from simulators.dlms_faults import DlmsFault, DlmsFaults, DlmsKind
 from simulators.dlms_security import (
     GMAC_CLIENT,
     MANAGEMENT,
@@ -22,6 +22,7 @@ from simulators.dlms_security import (
 from simulators.dlms_security import test_keys as keys_of_tests
 
 Open = Callable[..., Any]
+Make = Callable[..., Any]
 
 KINDS: list[dict[str, Any]] = [
     {"client": PUBLIC, "authentication": "none", "security": "none"},
@@ -45,7 +46,9 @@ def keys_for(authentication: str) -> MeterKeys:
 
 @pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind['client']} {kind['security']}")
-async def test_the_meter_tells_its_serial_number_in_every_kind_of_association(open_site: Open, framing: str, kind: Any):
+async def test_the_meter_tells_its_serial_number_in_every_kind_of_association(
+    open_site: Open, framing: str, kind: dict[str, Any]
+):
     async with open_site(framing=framing) as site:
         driver = site.driver(keys=keys_for(str(kind.get("authentication"))), **kind)
         for _ in range(2):
@@ -64,9 +67,7 @@ async def test_a_wrong_key_is_told_as_such_and_the_next_conversation_works(open_
         assert await site.work(driver, driver.identify) == "70000123"
 
 
-async def test_a_counter_that_is_too_low_is_raised_to_the_meters_word_once(
-    open_site: Open, make_counter: Callable[..., Any]
-):
+async def test_a_counter_that_is_too_low_is_raised_to_the_meters_word_once(open_site: Open, make_counter: Make):
     async with open_site() as site:
         driver = site.driver(counter=make_counter(500))
         await site.work(driver, driver.identify)
@@ -76,7 +77,7 @@ async def test_a_counter_that_is_too_low_is_raised_to_the_meters_word_once(
         assert counter.value > 500
 
 
-async def test_a_counter_that_is_too_far_ahead_is_not_believed(open_site: Open, make_counter: Callable[..., Any]):
+async def test_a_counter_that_is_too_far_ahead_is_not_believed(open_site: Open, make_counter: Make):
     async with open_site() as site:
         driver = site.driver(counter=make_counter(50_000))
         await site.work(driver, driver.identify)
@@ -85,7 +86,7 @@ async def test_a_counter_that_is_too_far_ahead_is_not_believed(open_site: Open, 
             await site.work(driver, driver.identify)
 
 
-async def test_an_unknown_counter_is_read_by_the_public_client_first(open_site: Open, make_counter: Callable[..., Any]):
+async def test_an_unknown_counter_is_read_by_the_public_client_first(open_site: Open, make_counter: Make):
     for framing in ("wrapper", "hdlc"):
         async with open_site(framing=framing) as site:
             driver = site.driver(counter=make_counter(90_000))
@@ -105,7 +106,7 @@ async def test_another_meters_system_title_is_not_talked_to(open_site: Open):
 
 @pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
 @pytest.mark.parametrize("kind", ["lost", "truncated", "damaged", "wrong_counter", "exception", "reset"])
-async def test_after_a_conversation_that_broke_the_next_one_is_good(open_site: Open, framing: str, kind: Any):
+async def test_after_a_conversation_that_broke_the_next_one_is_good(open_site: Open, framing: str, kind: DlmsKind):
     faults = DlmsFaults((DlmsFault(kind, every=4, times=1),))
     async with open_site(framing=framing, faults=faults) as site:
         driver = site.driver()
@@ -119,7 +120,7 @@ async def test_after_a_conversation_that_broke_the_next_one_is_good(open_site: O
         assert await site.work(driver, driver.identify) == "70000123"
 
 
-async def test_repeated_low_counters_are_an_error_not_a_loop(open_site: Open, make_counter: Callable[..., Any]):
+async def test_repeated_low_counters_are_an_error_not_a_loop(open_site: Open, make_counter: Make):
     class Stuck:
         known = True
 
