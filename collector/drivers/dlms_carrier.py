@@ -4,9 +4,9 @@ A carrier serves one conversation: it is opened, carries APDUs, and is closed.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from collector.exchange import Answer, Exchange, Receiver, Speed, Transact
@@ -14,14 +14,13 @@ from collector.protocols.conversation import Conversation
 from collector.protocols.dlms.hdlc import ServerAddress
 from collector.protocols.dlms.mode_e import IdentificationReceiver, acknowledge, identify_request, parse_identification
 from collector.protocols.dlms.station import HdlcStation
-from collector.protocols.dlms.wrapper import MAX_APDU, WrapperSplitter, wrap
+from collector.protocols.dlms.wrapper import MAX_APDU, WrapperReceiver, wrap
 from metering.errors import FrameError, MeterError
 
 SIGN_ON = Speed(300, "7E1")  # IEC 62056-21 clause 6.3.1
 IDENTIFICATION_BYTES = 25  # of the usual identification message
 MODE_E_PAUSE_S = 0.3  # the meter changes its speed, and may say so once more, before it listens (clause 6.4.3.2)
 USUAL_REPLY = 128  # bytes of an answer, where nothing else is known of it
-MAX_KEPT = 8  # APDUs that came at once
 FRAME_BYTES = 14  # of an HDLC frame around its information
 
 T = TypeVar("T")
@@ -72,33 +71,6 @@ async def drive(conversation: Conversation[T], send: Callable[[bytes], Awaitable
         conversation.close()
 
 
-class _Apdus:
-    """A `Receiver` of the next APDU of one pair of wPorts. What comes behind it is kept for whoever asks on."""
-
-    def __init__(self, client: int, server: int, limit: int) -> None:
-        self._ports = (server, client)
-        self._limit = limit
-        self._splitter = WrapperSplitter(limit)
-        self._foreign = 0
-        self.ready: deque[bytes] = deque(maxlen=MAX_KEPT)
-
-    def __call__(self, data: bytes) -> bytes | None:
-        for header, apdu in self._splitter.feed(data):
-            if (header.source, header.destination) == self._ports:
-                self.ready.append(apdu)
-            else:
-                self._foreign += 1
-        return self.ready.popleft() if self.ready else None
-
-    def complaint(self) -> str:
-        words = [f"{self._foreign} wrapped APDUs of other ports"] if self._foreign else []
-        if self._splitter.held:
-            words.append(f"{self._splitter.held} bytes of an unfinished one")
-        self._splitter = WrapperSplitter(self._limit)
-        self._foreign = 0
-        return ", ".join(words)
-
-
 class WrapperCarrier:
     """The wrapper on TCP: an APDU each way. Bytes are never sent twice; `fresh` asks for a new connection first."""
 
@@ -110,7 +82,7 @@ class WrapperCarrier:
         self._turnaround_s = turnaround_s
         self._limit = min(limit, MAX_APDU)
         self._fresh = fresh
-        self._receiver = _Apdus(client, server, self._limit)
+        self._receiver = WrapperReceiver(client, server, self._limit)
         self._last = Answer(b"", 0, 0)
 
     async def open(self) -> None:
@@ -119,7 +91,7 @@ class WrapperCarrier:
     async def carry(self, apdu: bytes) -> Answer:
         """Send one wrapped APDU; an empty one waits for the APDU after the one that came last."""
         if apdu:
-            self._receiver = _Apdus(self._client, self._server, self._limit)
+            self._receiver = WrapperReceiver(self._client, self._server, self._limit)
         elif self._receiver.ready:
             return self._last._replace(pdu=self._receiver.ready.popleft())
         fresh, self._fresh = self._fresh, False
@@ -171,7 +143,8 @@ class HdlcCarrier:
         """Start mode E where that is how it begins, and connect the link."""
         if self._line.start == "mode-e":
             await self._start_mode_e()
-        await drive(self._station.connect(), self._send)
+        # Nothing is lost where a meter hears SNRM twice: the bus may repeat it.
+        await drive(self._station.connect(), partial(self._send, once=False))
 
     async def carry(self, apdu: bytes) -> Answer:
         """Carry one APDU, segmented as the link wants it.
@@ -192,17 +165,19 @@ class HdlcCarrier:
         if self._station.connected:
             await drive(self._station.disconnect(), self._send)
 
-    async def _send(self, frames: bytes) -> bytes:
+    async def _send(self, frames: bytes, *, once: bool = True) -> bytes:
         agreed = self._station.agreed
         usual = min(self._usual, agreed.info_receive * agreed.window_receive) + FRAME_BYTES
-        answer = await self._exchange(frames, usual, self._station.receiver(), self._speed)
+        answer = await self._exchange(frames, usual, self._station.receiver(), self._speed, once=once)
         self._first = self._first or answer
         return answer.pdu
 
-    async def _exchange(self, data: bytes, usual: int, receiver: Receiver | None, speed: Speed | None) -> Answer:
+    async def _exchange(
+        self, data: bytes, usual: int, receiver: Receiver | None, speed: Speed | None, *, once: bool = True
+    ) -> Answer:
         fresh, self._fresh = self._fresh, False
         # The station and the session repeat what may be repeated: they know what the meter has taken.
-        exchange = Exchange(self._unit, data, usual, self._turnaround_s, receiver, once=True, fresh=fresh, speed=speed)
+        exchange = Exchange(self._unit, data, usual, self._turnaround_s, receiver, once=once, fresh=fresh, speed=speed)
         return await self._transact(exchange)
 
     async def _start_mode_e(self) -> None:

@@ -109,4 +109,3 @@ def fuzz_mode_e(data: bytes) -> None:
         found = mode_e.IdentificationReceiver()(line)
         if found is not None:
             mode_e.parse_identification(found)
-        mode_e.AcknowledgeReceiver()(line)

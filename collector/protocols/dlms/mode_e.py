@@ -65,11 +65,13 @@ def parse_identification(line: bytes) -> Identification:
     return Identification(maker, baud_char, "2" in escapes[1::2], ident)
 
 
-class _LineReceiver:
-    """A `Receiver` of one line of a given form, in noise and echoes. Keeps no more than one line."""
+class IdentificationReceiver:
+    """A `Receiver` of an identification line, for `parse_identification`. Keeps no more than one line.
 
-    def __init__(self, line: re.Pattern[bytes]) -> None:
-        self._line = line
+    Noise, and our own request heard again, are skipped.
+    """
+
+    def __init__(self) -> None:
         self._held = bytearray()
         self._seen = 0
 
@@ -77,7 +79,7 @@ class _LineReceiver:
         """Take the next bytes (parity stripped); return the line once it is whole, None before."""
         self._seen += len(data)
         self._held += data
-        match = self._line.search(self._held)
+        match = _IDENTIFICATION.search(self._held)
         if match:
             return match.group()
         del self._held[:-MAX_IDENTIFICATION]
@@ -86,20 +88,6 @@ class _LineReceiver:
     def complaint(self) -> str:
         """Return what came instead of the line, in words; empty when nothing came at all."""
         return f"{self._seen} bytes that are no answer of IEC 62056-21" if self._seen else ""
-
-
-class IdentificationReceiver(_LineReceiver):
-    """A `Receiver` of an identification line, for `parse_identification`; our own request heard again is skipped."""
-
-    def __init__(self) -> None:
-        super().__init__(_IDENTIFICATION)
-
-
-class AcknowledgeReceiver(_LineReceiver):
-    """A `Receiver` of the meter's word that it changes over, still at 300 baud. Not all meters give it."""
-
-    def __init__(self) -> None:
-        super().__init__(_ACKNOWLEDGE)
 
 
 # --- the serving side ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The wrapper around APDUs on TCP and UDP (IEC 62056-47, Green Book 7.3): header of eight bytes. No socket."""
 
 import struct
+from collections import deque
 from typing import NamedTuple
 
 from metering.errors import FrameError
@@ -8,7 +9,7 @@ from metering.errors import FrameError
 VERSION = 1
 HEADER_LENGTH = 8
 MAX_APDU = 0xFFFF  # the header has no more
-DEFAULT_PORT = 4059
+MAX_KEPT = 8  # APDUs that came at once
 _HEADER = struct.Struct(">HHHH")
 
 
@@ -78,29 +79,32 @@ class WrapperSplitter:
 
 
 class WrapperReceiver:
-    """A `Receiver` of one reply from `server` to `client`: returns its APDU. APDUs of other pairs are skipped.
+    """A `Receiver` of the next APDU from `server` to `client`; APDUs of other pairs are skipped.
 
-    Bytes behind the reply are left: nobody asked for them. `foreign` counts what was skipped.
+    `ready` keeps what came behind it, the newest `MAX_KEPT`, for whoever asks on.
     """
 
     def __init__(self, client: int, server: int, limit: int = MAX_APDU) -> None:
-        self._client, self._server = client, server
+        self._ports = (server, client)
+        self._limit = limit
         self._splitter = WrapperSplitter(limit)
-        self.foreign = 0
+        self._foreign = 0
+        self.ready: deque[bytes] = deque(maxlen=MAX_KEPT)
 
     def __call__(self, data: bytes) -> bytes | None:
         """Take the next bytes; return the APDU once it is whole, None before. Raises `FrameError` on a bad header."""
         for header, apdu in self._splitter.feed(data):
-            if header.source == self._server and header.destination == self._client:
-                return apdu
-            self.foreign += 1
-        return None
+            if (header.source, header.destination) == self._ports:
+                self.ready.append(apdu)
+            else:
+                self._foreign += 1
+        return self.ready.popleft() if self.ready else None
 
     def complaint(self) -> str:
-        """Return what came instead of a reply, in words; empty when nothing came at all."""
-        words = []
-        if self.foreign:
-            words.append(f"{self.foreign} wrapped APDUs of other ports")
+        """Return what came instead of a reply, in words, and forget it; empty when nothing came at all."""
+        words = [f"{self._foreign} wrapped APDUs of other ports"] if self._foreign else []
         if self._splitter.held:
             words.append(f"{self._splitter.held} bytes of an unfinished one")
+        self._splitter = WrapperSplitter(self._limit)
+        self._foreign = 0
         return ", ".join(words)

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.protocols.dlms.mode_e import (
-    AcknowledgeReceiver,
     Identification,
     IdentificationReceiver,
     acknowledge,
@@ -90,7 +89,6 @@ def test_what_came_instead_is_told_and_silence_is_not():
     assert receiver.complaint() == ""
     assert receiver(b"noise" * 1000) is None
     assert receiver.complaint() == "5000 bytes that are no answer of IEC 62056-21"
-    assert AcknowledgeReceiver()(b"\x00" + acknowledge("6")) == acknowledge("6")
 
 
 def test_a_line_of_escapes_does_not_take_long():

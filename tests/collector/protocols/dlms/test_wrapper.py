@@ -27,7 +27,10 @@ def test_a_reply_is_the_apdu_of_the_pair_that_was_asked_and_swaps_the_ports():
     assert receiver(wrap(16, 1, b"our own echo")) is None
     assert receiver(wrap(1, 16, b"an answer")[:10]) is None
     assert receiver.complaint() == "2 wrapped APDUs of other ports, 10 bytes of an unfinished one"
-    assert receiver(wrap(1, 16, b"an answer")[10:]) == b"an answer"
+    receiver = WrapperReceiver(16, 1)
+    assert receiver(wrap(1, 16, b"an answer")[:10]) is None
+    assert receiver(wrap(1, 16, b"an answer")[10:] + wrap(1, 16, b"another")) == b"an answer"
+    assert list(receiver.ready) == [b"another"]
 
 
 def test_silence_is_no_complaint():
