@@ -46,6 +46,18 @@ class DlmsPlace(msgspec.Struct, frozen=True):
     bus: str = ""
 
 
+class Dlt645Place(msgspec.Struct, frozen=True):
+    """One DL/T 645 meter: its address on a serial line (`path`) or behind a device server (`host`, `port`)."""
+
+    id: str
+    address: str
+    profile: str
+    bus: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
 class Places(msgspec.Struct, frozen=True):
     """Where everything listens."""
 
@@ -55,6 +67,7 @@ class Places(msgspec.Struct, frozen=True):
     broker_name: str
     meters: list[SimulatedMeter]
     dlms: list[DlmsPlace] = []
+    dlt645: list[Dlt645Place] = []
 
 
 class World:
@@ -89,13 +102,23 @@ class World:
         """Return where everything listens, once it does."""
         places = self._simulation.places
         framing = {table.id: table.framing for table in self._fleet.tcp}
-        modbus = {name: place for name, place in places.items() if name not in {table.id for table in self._fleet.dlms}}
+        others = {table.id for table in self._fleet.dlms} | {table.id for table in self._fleet.dlt645}
+        modbus = {name: place for name, place in places.items() if name not in others}
         tcp = {n: TcpPlace(*place, framing[n] == "rtu") for n, place in modbus.items() if isinstance(place, tuple)}
         rtu = {name: str(place) for name, place in modbus.items() if isinstance(place, Path)}
         broker = TcpPlace(self._broker.host, self._broker.port) if self._broker else None
         name = self._broker.name if self._broker else ""
         meters = [*self._modbus_meters(), *self._mqtt_meters()]
-        return Places(tcp, rtu, broker, name, meters, self._dlms_meters())
+        return Places(tcp, rtu, broker, name, meters, self._dlms_meters(), self._dlt645_meters())
+
+    def _dlt645_meters(self) -> list[Dlt645Place]:
+        found = []
+        for table in self._fleet.dlt645:
+            place = self._simulation.places[table.id]
+            host, port = ("", 0) if isinstance(place, Path) else place
+            path = str(place) if isinstance(place, Path) else ""
+            found += [Dlt645Place(m.id, m.address, m.model, table.id, host, port, path) for m in table.meter]
+        return found
 
     def _dlms_meters(self) -> list[DlmsPlace]:
         found = []
@@ -127,4 +150,5 @@ def with_free_ports(fleet: Fleet) -> Fleet:
     """Return the fleet with the choice of ports left to the system, so that it can always start."""
     tcp = tuple(table.model_copy(update={"port": 0}) for table in fleet.tcp)
     dlms = tuple(table.model_copy(update={"port": 0}) for table in fleet.dlms)
-    return fleet.model_copy(update={"tcp": tcp, "dlms": dlms})
+    dlt645 = tuple(table.model_copy(update={"port": 0}) for table in fleet.dlt645)
+    return fleet.model_copy(update={"tcp": tcp, "dlms": dlms, "dlt645": dlt645})

@@ -1,7 +1,7 @@
 """A simulated site that runs: the endpoints of a fleet file, their meters, and the faults one switches on them.
 
-Modbus meters live here, DLMS meters in `fleet_dlms`; the meters that publish by MQTT are described in the same file
-and run by `mqtt_meters`.
+Modbus meters live here, others in `fleet_dlms` and `fleet_dlt645`; the meters that publish by MQTT are described in the
+same file and run by `mqtt_meters`.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Self
 from metering import timing
 from simulators.faults import Fault, Faults
 from simulators.fleet_dlms import DlmsSite
+from simulators.fleet_dlt645 import Dlt645Site
 from simulators.fleet_file import Fleet, MeterTable, RtuTable, TcpTable, load_fleet
 from simulators.meter import Meter, MeterSettings
 from simulators.modbus_rtu import RtuLine
@@ -49,6 +50,8 @@ class Simulation:
         self.lines = {table.id: self._line(table) for table in fleet.rtu}
         self.dlms = DlmsSite(fleet.dlms, seed=fleet.seed, directory=directory, now=clock)
         self.meters |= {name: made.meter for name, made in self.dlms.meters.items()}
+        self.dlt645 = Dlt645Site(fleet.dlt645, seed=fleet.seed, directory=directory, now=clock)
+        self.meters |= {name: made.meter for name, made in self.dlt645.meters.items()}
 
     @classmethod
     def load(
@@ -70,6 +73,7 @@ class Simulation:
         for name, line in self.lines.items():
             self.places[name] = line.start()
         self.places |= await self.dlms.start()
+        self.places |= await self.dlt645.start()
         return self.places
 
     async def close(self) -> None:
@@ -79,6 +83,7 @@ class Simulation:
         for line in self.lines.values():
             line.close()
         await self.dlms.close()
+        await self.dlt645.close()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; starts what `start()` has not."""
@@ -92,7 +97,7 @@ class Simulation:
     def set_faults(self, meter: str, standing: Sequence[Fault] = (), script: Sequence[Fault | None] = ()) -> None:
         """Put these faults in the place of a Modbus meter's present ones, from its next request on; none makes it good.
 
-        A DLMS meter has faults of its own: `dlms.meters[meter].faults.replace`.
+        A DLMS or DL/T 645 meter has faults of its own: `dlms.meters[meter].faults.replace`, `dlt645.meters`.
 
         Raises:
             KeyError: there is no such meter.

@@ -13,6 +13,7 @@ from metering.model import SECOND
 from simulators.curves import Load
 from simulators.faults import CRC_ONLY, TCP_ONLY, Fault, Kind
 from simulators.fleet_dlms import DlmsTable
+from simulators.fleet_dlt645 import Dlt645Table
 from simulators.fleet_tables import Id, Table
 from simulators.meter import MONTH_START
 
@@ -129,6 +130,7 @@ class Fleet(Table):
     rtu: tuple[RtuTable, ...] = ()
     mqtt: tuple[MqttTable, ...] = ()
     dlms: tuple[DlmsTable, ...] = ()
+    dlt645: tuple[Dlt645Table, ...] = ()
 
 
 def load_fleet(path: Path, profiles: Path | None = None) -> Fleet:
@@ -154,10 +156,14 @@ def load_fleet(path: Path, profiles: Path | None = None) -> Fleet:
             _check_faults(path, (kind, index, "meter", number), endpoint, meter)
     for index, table in enumerate(fleet.mqtt):
         _check_id(path, ("mqtt", index), table.id, seen)
-    for index, place in enumerate(fleet.dlms):
-        _check_id(path, ("dlms", index), place.id, seen)
-        for number, hung in enumerate(place.meter):
-            _check_id(path, ("dlms", index, "meter", number), hung.id, seen)
+    others = [
+        *(("dlms", index, table.id, [m.id for m in table.meter]) for index, table in enumerate(fleet.dlms)),
+        *(("dlt645", index, table.id, [m.id for m in table.meter]) for index, table in enumerate(fleet.dlt645)),
+    ]
+    for name, index, place, meters in others:
+        _check_id(path, (name, index), place, seen)
+        for number, meter_id in enumerate(meters):
+            _check_id(path, (name, index, "meter", number), meter_id, seen)
     return fleet
 
 

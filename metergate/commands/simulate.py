@@ -64,6 +64,9 @@ def _print(places: Places) -> None:
         where = f"{hung.transport} {hung.path or f'{hung.host}:{hung.port}'}, server {hung.server}"
         address = "" if hung.transport == "wrapper" else f"/{hung.physical}"
         print(f"{hung.id:<16} {hung.profile:<28} {where}{address}", flush=True)
+    for each in places.dlt645:
+        where = f"serial {each.path}" if each.path else f"tcp {each.host}:{each.port}"
+        print(f"{each.id:<16} {each.profile:<28} {where}, address {each.address}", flush=True)
 
 
 if __name__ == "__main__":
