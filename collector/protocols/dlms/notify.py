@@ -19,8 +19,9 @@ KeysOf = Callable[[bytes], MeterKeys]
 class Notification(msgspec.Struct, frozen=True):
     """A notification. `time` is empty or 12 bytes. `attribute` is given for event-notifications only.
 
-    `title` and `counter` are the sender's system title and invocation counter where it came ciphered: whoever listens
-    checks that the counter rises.
+    `title`, `counter` and `control` are the sender's system title, invocation counter and security control byte where
+    it came ciphered (`control` 0: it did not): whoever listens checks that the counter rises, and decides how much
+    protection is enough.
     """
 
     long_invoke: int
@@ -29,6 +30,7 @@ class Notification(msgspec.Struct, frozen=True):
     attribute: Attribute | None = None
     title: bytes = b""
     counter: int | None = None
+    control: int = 0
 
 
 def parse_notification(apdu: bytes, keys_of: KeysOf | None = None) -> Notification:
@@ -40,7 +42,7 @@ def parse_notification(apdu: bytes, keys_of: KeysOf | None = None) -> Notificati
         AuthError: ciphered, and there is no key for its sender.
 
     """
-    title, counter = b"", None
+    title, counter, control = b"", None, 0
     if apdu[:1] and apdu[0] in ciphering.CIPHERED_TAGS:
         closed = ciphering.parse_ciphered(apdu)
         if closed.tag != ciphering.GENERAL_GLO or not closed.title:
@@ -48,12 +50,12 @@ def parse_notification(apdu: bytes, keys_of: KeysOf | None = None) -> Notificati
         if keys_of is None:
             raise AuthError("a ciphered notification, and no keys")
         keys = keys_of(closed.title)
-        key = keys.broadcast if closed.control & ciphering.BROADCAST else keys.encryption
-        title, counter = closed.title, closed.counter
-        apdu = ciphering.unprotect(closed.control, key, keys.authentication, title, counter, closed.content)
+        title, counter, control = closed.title, closed.counter, closed.control
+        key = keys.broadcast if control & ciphering.BROADCAST else keys.encryption
+        apdu = ciphering.unprotect(control, key, keys.authentication, title, counter, closed.content)
     inner = parse_apdu(apdu)
     if isinstance(inner, DataNotification):
-        return Notification(inner.long_invoke, inner.time, inner.body, None, title, counter)
+        return Notification(inner.long_invoke, inner.time, inner.body, None, title, counter, control)
     if isinstance(inner, EventNotification):
-        return Notification(0, inner.time, inner.value, inner.attribute, title, counter)
+        return Notification(0, inner.time, inner.value, inner.attribute, title, counter, control)
     raise FrameError(f"{type(inner).__name__} is no notification")
