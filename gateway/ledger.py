@@ -85,12 +85,13 @@ class Account:
         if dropped:
             self._underway = {}
 
-    def piece(self, newest: int, rows: int, oldest: int | None = None) -> Span | None:
+    def piece(self, newest: int, rows: int, oldest: int | None = None, *, again: bool = False) -> Span | None:
         """Return the newest run of at most `rows` intervals that holds all its holes; None where there is none.
 
-        `newest` and `oldest` (None: as far as the account reaches) are the bounds, inclusive.
+        `newest` and `oldest` (None: as far as the account reaches) are the bounds, inclusive. `again`: also what was
+        answered in this attempt.
         """
-        holes = self.holes(newest, oldest)
+        holes = self.holes(newest, oldest, again=again)
         if not holes:
             return None
         high = holes[-1][1]
@@ -98,10 +99,11 @@ class Account:
         low = next(max(start, floor) for start, end in holes if end > floor)
         return low, high
 
-    def holes(self, newest: int, oldest: int | None = None) -> _Spans:
+    def holes(self, newest: int, oldest: int | None = None, *, again: bool = False) -> _Spans:
         """Return the runs that are to be asked for in this attempt, in order, within the bounds (inclusive)."""
         known = self._known()
-        known.update(self._asked)
+        if not again:
+            known.update(self._asked)
         return list(known.gaps(max(self.first, oldest if oldest is not None else self.first), newest + 1))
 
     @property

@@ -1,4 +1,4 @@
-"""Reads meters' own profiles, logs of events and clocks: by schedule, and piece by piece for whoever fills holes.
+"""Reads meters' own profiles and logs of events: by schedule, and piece by piece for whoever fills holes.
 
 Each scheduled read asks from the newest held row on, one piece at most: what lies further back is a hole, and holes are
 filled elsewhere (`gateway.backfill`).
@@ -6,7 +6,7 @@ filled elsewhere (`gateway.backfill`).
 
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,17 +14,14 @@ from typing import Any
 import structlog
 
 from collector.bus import Lane
-from collector.capabilities import ClockReading, Talk
-from gateway.clock import Clock
-from gateway.clocks import Clocks, Correction, offset_block
+from collector.capabilities import Talk
 from gateway.grid import DAY_S, Grid
 from gateway.intake import Intake, ProfileTask, depth_s
 from gateway.ledger import Account, Span
 from gateway.meters import BusMeter
 from gateway.schedule import Schedule, ScheduledRead, spread_offset
 from gateway.work import MeterWork
-from metering import events
-from metering.errors import MeterError, RefusedError
+from metering.errors import MeterError
 from metering.model import SECOND, Block, Event
 
 HOUR_S = 3_600  # a load profile is read each hour, or each interval where that is longer
@@ -32,19 +29,15 @@ SETTLE_S = 60  # after a boundary, so that the meter has written its row
 SPREAD_S = 900  # over which the meters' profile reads are spread
 A_WINTER_DAY = 20_454  # 2026-01-01: in summer a daily read comes an hour later after midnight
 MAX_REQUESTS = 64  # for the rows of one read that come when the meter makes them
-PERSON_S = 300.0  # a person's order to set a clock is given up when its turn has not come by then
 
 logger = structlog.get_logger(__name__)
 
-Take = Callable[[list[Block]], None]
-RaiseEvent = Callable[..., None]
-
 
 class ProfileReads:
-    """All reads of profiles and clocks of a gateway.
+    """All reads of profiles of a gateway.
 
-    `shift` allows small corrections of clocks by themselves. `learned` is told when it became known what a profile
-    holds. `take` is given readings that are no profile's rows.
+    `after` is done in the same conversation after each scheduled read; `learned` is told when it became known what a
+    profile holds.
     """
 
     def __init__(
@@ -52,26 +45,18 @@ class ProfileReads:
         meters: Iterable[BusMeter],
         work: MeterWork,
         intake: Intake,
-        clocks: Clocks,
-        clock: Clock,
         *,
-        take: Take,
-        raise_event: RaiseEvent,
+        after: Callable[[BusMeter, Talk], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         learned: Callable[[], None],
-        shift: bool = False,
     ) -> None:
         self._meters = list(meters)
         self._tasks = {meter.id: [ProfileTask(meter, reader) for reader in meter.profiles] for meter in self._meters}
         self._work = work
         self._intake = intake
-        self._clocks = clocks
-        self._clock = clock
-        self._take = take
-        self._raise_event = raise_event
+        self._after = after
         self._spawn = spawn
         self._learned = learned
-        self._shift = shift
         self._reading: Counter[str] = Counter()  # profile reads under way, by meter
 
     def tasks(self, bus: str) -> list[ProfileTask]:
@@ -103,7 +88,7 @@ class ProfileReads:
 
     def _start_besides(self, meter: BusMeter, period: int, slot: int) -> None:
         del slot
-        read = self._work.work_on(meter, Lane.SCHEDULE, partial(self._besides, meter, None), time.monotonic() + period)
+        read = self._work.work_on(meter, Lane.SCHEDULE, partial(self._read_besides, meter), time.monotonic() + period)
         self._spawn(self._scheduled(f"{meter.id}/clock", read))
 
     @staticmethod
@@ -131,7 +116,7 @@ class ProfileReads:
 
     async def _read_new(self, task: ProfileTask, talk: Talk) -> None:
         """Do a scheduled read: events first, since they say which intervals have no supply."""
-        await self._read_events(task.meter, talk)
+        await self.read_events(task.meter, talk)
         await self._prepare(task, talk)
         rows = self._intake.rows_of(task)
         if isinstance(rows, Account):
@@ -142,7 +127,11 @@ class ProfileReads:
                 await self._read_piece(task, (low, end + 1), talk)
         else:
             await self._read_irregular(task, rows.newest, talk)
-        await self._besides(task.meter, task, talk)
+        await self._after(task.meter, talk)
+
+    async def _read_besides(self, meter: BusMeter, talk: Talk) -> None:
+        await self.read_events(meter, talk)
+        await self._after(meter, talk)
 
     async def _read_piece(self, task: ProfileTask, piece: Span, talk: Talk) -> None:
         await self._prepare(task, talk)
@@ -174,123 +163,43 @@ class ProfileReads:
                 return
             start = last
 
+    async def read_out(self, task: ProfileTask, since: int, shown: int, talk: Talk) -> None:
+        """Read all rows of a profile that are not held, newest first: from the newest held one on, and after `since`.
+
+        `shown` is the meter's own time, after which it can have none. Raises `MeterError`.
+        """
+        await self._prepare(task, talk)
+        rows = self._intake.rows_of(task)
+        if not isinstance(rows, Account):
+            await self._read_irregular(task, rows.newest, talk)
+            return
+        newest, oldest = rows.grid.at_or_before(shown), rows.grid.at_or_before(since)
+        if rows.newest is not None:
+            oldest = min(oldest, rows.newest + 1)
+        for _ in range(MAX_REQUESTS):
+            piece = rows.piece(newest, task.reader.piece_rows, oldest, again=True)
+            if piece is None:
+                return
+            await self._read_piece(task, piece, talk)
+            newest = piece[0] - 1
+
     async def _prepare(self, task: ProfileTask, talk: Talk) -> None:
         if task.reader.name not in task.meter.prepared:
             await task.reader.prepare(talk)
             task.meter.prepared.add(task.reader.name)
             self._learned()
 
-    async def _read_events(self, meter: BusMeter, talk: Talk) -> None:
+    async def read_events(self, meter: BusMeter, talk: Talk) -> None:
+        """Read what is new in a meter's log of events. Raises `MeterError`."""
         if meter.events is None:
             return
         found: list[Event] = []
         await meter.events.read_events(talk, self._intake.events_since(meter.id), into=found)
         self._intake.take_events(meter.id, found)
 
-    # --- clocks -------------------------------------------------------------------------------------------------------
-
-    async def _besides(self, meter: BusMeter, task: ProfileTask | None, talk: Talk) -> None:
-        """Read the clock, and what else was not read with a profile; correct the clock where that is allowed."""
-        if task is None:
-            await self._read_events(meter, talk)
-        if meter.clock is None:
-            return
-        reading = await self._measure(meter, talk)
-        if task is None or not self._shift or self._clock.suspect or self._reading[meter.id]:
-            return
-        seconds = self._clocks.shift_s(reading, self._grids(meter), meter.clock.shift_limit_s)
-        if seconds and self._is_read_out(meter):
-            shown = reading.shown + self._clock.now() - reading.at
-            await meter.clock.shift(talk, seconds)
-            self._corrected(meter, shown, shown + seconds * SECOND, "shifted")
-            await self._measure(meter, talk)
-
-    async def _measure(self, meter: BusMeter, talk: Talk) -> ClockReading:
-        if meter.clock is None:
-            raise RefusedError("it has no clock that can be read", code=0, meter=meter.id)
-        reading = await meter.clock.get(talk)
-        self._take([offset_block(meter.id, reading)])
-        if not self._clock.suspect and self._clocks.note(meter.id, reading):
-            seconds = f"{reading.offset / SECOND:+.3f}"
-            logger.warning("the meter's clock is off", meter=meter.id, seconds=seconds)
-            self._raise_event(events.METER_CLOCK_OFF, meter.id, seconds=seconds)
-        return reading
-
-    async def set_clock(self, meter: BusMeter) -> tuple[ClockReading, ClockReading]:
-        """Set a meter's clock by ours on a person's order; return how it was before and after.
-
-        The rows that this touches are read first.
-
-        Raises:
-            RefusedError: the meter's clock cannot be set, ours is not trusted, or a profile is being read.
-            MeterError: it could not be done.
-
-        """
-        clock = meter.clock
-        if clock is None or clock.shift_limit_s < 0:
-            raise RefusedError("its clock cannot be set", code=0, meter=meter.id)
-        if self._clock.suspect:
-            raise RefusedError("the gateway's own clock is not trusted now", code=0, meter=meter.id)
-        return await self._work.work_on(meter, Lane.ON_DEMAND, partial(self._set, meter), time.monotonic() + PERSON_S)
-
-    async def _set(self, meter: BusMeter, talk: Talk) -> tuple[ClockReading, ClockReading]:
-        before = await self._measure(meter, talk)
-        await self._read_events(meter, talk)
-        for task in self._tasks[meter.id]:
-            await self._read_out(task, min(before.shown, before.at), talk)
-        if meter.clock is None or self._reading[meter.id]:
-            raise RefusedError("a profile of it is being read; try again in a minute", code=0, meter=meter.id)
-        shown = before.shown + self._clock.now() - before.at
-        await meter.clock.set(talk, self._clock.now() + before.uncertainty)
-        after = await self._measure(meter, talk)
-        self._corrected(meter, shown, after.shown, "set")
-        return before, after
-
-    async def _read_out(self, task: ProfileTask, since: int, talk: Talk) -> None:
-        """Read all rows of a profile that lie after `since` and are not held, newest first."""
-        await self._prepare(task, talk)
-        rows = self._intake.rows_of(task)
-        if not isinstance(rows, Account):
-            await self._read_irregular(task, rows.newest, talk)
-            return
-        newest = rows.grid.at_or_before(self._intake.end(task.meter.id))
-        oldest = rows.grid.at_or_before(since)
-        for _ in range(MAX_REQUESTS):
-            piece = rows.piece(newest, task.reader.piece_rows, oldest)
-            if piece is None:
-                return
-            await self._read_piece(task, piece, talk)
-            newest = piece[0] - 1
-
-    def _corrected(self, meter: BusMeter, before: int, after: int, how: str) -> None:
-        now = self._clock.now()
-        correction = Correction(now, before, after)
-        self._clocks.corrected(meter.id, correction)
-        logger.info("a meter's clock was corrected", meter=meter.id, how=how, seconds=(after - before) / SECOND)
-        self._raise_event(
-            events.METER_CLOCK_CORRECTED,
-            meter.id,
-            how=how,
-            before=f"{(before - now) / SECOND:+.3f}",
-            after=f"{(after - now) / SECOND:+.3f}",
-        )
-        for task in self._tasks[meter.id]:
-            self._intake.reopen(task, *correction.span)
-
-    def _grids(self, meter: BusMeter) -> Iterator[Grid]:
-        yield Grid(DAY_S, meter.settings.zone)
-        for task in self._tasks[meter.id]:
-            if task.reader.interval:
-                yield Grid(task.reader.interval, meter.settings.zone)
-
-    def _is_read_out(self, meter: BusMeter) -> bool:
-        """Tell whether the newest row of each of the meter's profiles came: it lies before what a shift touches."""
-        now = self._clock.now() + (self._clocks.offset(meter.id) or 0)
-        for task in self._tasks[meter.id]:
-            rows = self._intake.rows_of(task)
-            if isinstance(rows, Account) and not rows.has(rows.grid.at_or_before(now)):
-                return False
-        return True
+    def is_reading(self, device: str) -> bool:
+        """Tell whether a profile of a meter is being read."""
+        return self._reading[device] > 0
 
     @contextmanager
     def _under_way(self, device: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ from collector.links.link import LinkParameters, LinkStatus
 from gateway.accounts import Accounts
 from gateway.backfill import Backfill
 from gateway.clock import Clock
+from gateway.clock_work import ClockWork
 from gateway.clocks import Clocks
 from gateway.compare import Compare
 from gateway.intake import Intake
@@ -230,17 +231,23 @@ class Site:
             self.accounts, self.clocks, self.compare, self.recorder, self.quarantine, self.clock, lambda *_: self.since
         )
         self.tasks: set[asyncio.Task[None]] = set()
-        self.reads = ProfileReads(
-            self.bus_meters,
+        self.clock_work = ClockWork(
+            lambda: self.reads,
             self.work,
             self.intake,
             self.clocks,
             self.clock,
             take=self.take,
             raise_event=self.recorder.raise_event,
+            shift=shift,
+        )
+        self.reads = ProfileReads(
+            self.bus_meters,
+            self.work,
+            self.intake,
+            after=self.clock_work.after_read,
             spawn=self.spawn,
             learned=lambda: None,
-            shift=shift,
         )
         self.backfill = Backfill("b", self.reads, self.intake, self.recorder, self.clock)
         self.schedule = Schedule(self.clock)
