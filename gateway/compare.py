@@ -15,7 +15,6 @@ from metering.values import to_decimal
 
 KEEP_S = 2 * 86_400
 MAX_POLLS = 50_000  # of all meters together, the oldest give way
-MAX_POWER_W = 100_000  # of a direct connection, unless a meter's ratios or its model say more
 HOUR_S = 3_600
 
 _PREFIX = {"k": 3, "M": 6}

@@ -57,6 +57,17 @@ class Promised:
         """Make what `settle` returned last durable."""
         self._promises.keep()
 
+    def since(self, device: str, interval: int) -> int | None:
+        """Return from when rows of a meter's own profile with this interval were promised; None: they were not yet."""
+        return min(
+            (
+                promise.since
+                for promise in self._promises.open
+                if (promise.device, promise.interval, promise.source) == (device, interval, Source.PROFILE)
+            ),
+            default=None,
+        )
+
     def is_new(self, block: Block) -> bool:
         """Tell whether a published block brings a total that was not promised yet; it is from now on."""
         if block.layout.kind is not Kind.REGISTER or not block.layout.interval:

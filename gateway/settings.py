@@ -59,6 +59,8 @@ class MeterSettings(Strict):
     # Schedule of this meter where it differs from the gateway's
     schedule: ScheduleSettings | None = None
     only: list[str] = Field(default_factory=list)  # names of the profile's points; empty: all
+    # The most that it can take: a poll further above the row of its own profile than that explains is flagged
+    max_power_kw: float = Field(100.0, gt=0)
     # Installation
     zone: Zone = "UTC"  # of its days, and of its clock where it publishes local time
     installed: Instant = 0
