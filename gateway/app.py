@@ -10,11 +10,14 @@ from typing import Any
 import structlog
 
 from collector.bus import BusStatus
+from collector.capabilities import ClockReading
 from collector.mqtt import ListenerStatus, MqttListener
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
 from gateway.last import LastValues
 from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings, open_keys
+from gateway.memories import Kept, Memories, MemoryStatus
+from gateway.meters import BusMeter
 from gateway.past import newest_at, remember
 from gateway.promised import Promised
 from gateway.push import PushSlots
@@ -48,6 +51,7 @@ class GatewayStatus:
     clock_suspect: bool
     clock_steps: int
     refused: dict[str, str]  # meters that are not read, with the reason
+    memories: dict[str, MemoryStatus]  # meters that keep profiles of their own or have a clock
 
 
 class Gateway:
@@ -61,7 +65,14 @@ class Gateway:
         self.source = f"gateway:{gateway.id}"
         self.clock = Clock(newest_at(log))
         self.last = LastValues()
-        self._recorder = Recorder(log, self.clock, self.source, commit_every_s=gateway.log.commit_every)
+        kept = Kept.of(file)
+        self._recorder = Recorder(
+            log,
+            self.clock,
+            self.source,
+            commit_every_s=gateway.log.commit_every,
+            on_committed=kept.accounts.committed,
+        )
         self._buses = make_buses(file, self.clock.now, self._circuit)
         self._keys = open_keys(file, log.epoch)
         self._meters = make_bus_meters(file, self._holes, self._keys)
@@ -72,8 +83,21 @@ class Gateway:
         self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
         self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
         self._schedule = Schedule(self.clock)
-        self._work = MeterWork(self._buses, self._recorder.raise_event, self._keys)
+        self._work = MeterWork(self._buses, self._raise_event, self._keys)
         self._reading = Reading(self._work, self.clock, self._take, self._spawn, self._learned)
+        self._memories = Memories(
+            file,
+            kept,
+            self._meters.values(),
+            self._work,
+            self._recorder,
+            self.clock,
+            quarantine,
+            self._promised,
+            take=self._take,
+            spawn=self._spawn,
+            learned=self._learned,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._promising = asyncio.Lock()
 
@@ -84,6 +108,7 @@ class Gateway:
         remember(self._log, self._watch)
         gateway = self._file.gateway
         self._reading.plan(self._schedule, self._meters.values(), gateway.id, gateway.jitter)
+        self._memories.plan(self._schedule)
         at = spread_offset(gateway.id, AFRESH_S)
         self._schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
@@ -98,6 +123,7 @@ class Gateway:
             group.create_task(self._schedule.run(stop))
             group.create_task(self._watch_clock(stop))
             group.create_task(self._trim(stop))
+            group.create_task(self._memories.run(stop))
             if self._listener is not None:
                 group.create_task(self._listener.run(stop))
             await stop.wait()
@@ -107,6 +133,7 @@ class Gateway:
             self._recorder.raise_event(events.GATEWAY_STOPPED)
             recording_ends.set()
             await recorder
+        await self._memories.keep()
         gc.unfreeze()
         if self._keys is not None:
             self._keys.close()
@@ -119,10 +146,17 @@ class Gateway:
             MeterError: it could not be read; says whose fault it is.
 
         """
-        meter = self._meters.get(device)
-        if meter is None:
-            raise RefusedError("it cannot be asked: it publishes by itself, or it was removed", code=0, meter=device)
-        return await self._reading.read_now(meter)
+        return await self._reading.read_now(self._meter(device))
+
+    async def set_clock(self, device: str) -> tuple[ClockReading, ClockReading]:
+        """Set a meter's clock on a person's order, after the rows that it touches were read; how it was, and is.
+
+        Raises:
+            RefusedError: it has no clock that can be set, or not now.
+            MeterError: it could not be done; says whose fault it is.
+
+        """
+        return await self._memories.set_clock(self._meter(device))
 
     def status(self) -> GatewayStatus:
         """Return how everything fares."""
@@ -135,7 +169,14 @@ class Gateway:
             self.clock.suspect,
             self.clock.steps,
             self._work.refused,
+            self._memories.status(),
         )
+
+    def _meter(self, device: str) -> BusMeter:
+        meter = self._meters.get(device)
+        if meter is None:
+            raise RefusedError("it cannot be asked: it publishes by itself, or it was removed", code=0, meter=device)
+        return meter
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -153,6 +194,7 @@ class Gateway:
             checked = [suspect_clock(block) for block in checked]
         for block in checked:
             self.last.take(block)
+            self._memories.polled(block)
         self._recorder.add(checked)
 
     async def _end_tasks(self) -> None:
@@ -177,11 +219,16 @@ class Gateway:
     def _malformed(self, topic: str, payload: bytes, reason: str) -> None:
         self._quarantine.put(f"mqtt:{topic}", reason, payload)
 
+    def _raise_event(self, kind: events.EventType, device: str = "", **detail: str) -> None:
+        logger.error("a meter is not read", meter=device, kind=kind.name, **detail)
+        self._recorder.raise_event(kind, device, **detail)
+
     def _circuit(self, meter: str, opened: bool, reason: str) -> None:  # noqa: FBT001 - the bus's own signature
         kind = events.METER_SILENT if opened else events.METER_BACK
         self._recorder.raise_event(kind, meter, reason=reason)
         if not opened and meter in self._meters:
             self._meters[meter].ask_afresh()
+            self._memories.back(self._meters[meter])
 
     def _ask_afresh(self, slot: int) -> None:
         del slot

@@ -47,6 +47,7 @@ class ProfileTask:
     reader: ProfileReader
     due: bool = True  # nothing was read since the last time that something should have come
     aside: int = 0  # up to which instant rows from the future were put aside
+    rows: Rows | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +81,12 @@ class Intake:
 
     def rows_of(self, task: ProfileTask) -> Rows:
         """Return the account of a profile, with the interval that its reader knows now."""
+        rows = task.rows
+        if rows is None or (rows.grid.interval if isinstance(rows, Account) else 0) != task.reader.interval:
+            rows = task.rows = self._account(task)
+        return rows
+
+    def _account(self, task: ProfileTask) -> Rows:
         meter, reader = task.meter.id, task.reader
         if not reader.interval:
             return self._accounts.irregular(meter, reader.name)
