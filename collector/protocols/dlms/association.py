@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from collector.protocols.dlms.acse import PDU_MAX, Conformance, Context, Mechanism
+from collector.protocols.dlms.ciphering import TITLE_LENGTH
 
 # What this client can do; general protection joins where it is asked for.
 CLIENT_CONFORMANCE = (
@@ -55,6 +56,8 @@ class Association(msgspec.Struct, frozen=True):
             raise ValueError(f"authentication mechanism {self.mechanism.value} is not supported")
         if self.dedicated and not self.security & Security.ENCRYPTED:
             raise ValueError("a dedicated key is sent to the meter: the association must be encrypted")
+        if (self.ciphered or self.mechanism is Mechanism.HIGH_GMAC) and len(self.client_title) != TITLE_LENGTH:
+            raise ValueError(f"our own system title has {TITLE_LENGTH} bytes, not {len(self.client_title)}")
 
     @property
     def ciphered(self) -> bool:

@@ -14,6 +14,7 @@ from collector.protocols.dlms.acse import (
     parse_initiate_response,
 )
 from collector.protocols.dlms.association import Association, Negotiated
+from collector.protocols.dlms.ciphering import TITLE_LENGTH
 from collector.protocols.dlms.errors import BusyMeterError, WrongKeyError, WrongPasswordError
 from collector.protocols.dlms.failures import CONFIRMED_SERVICE_ERROR, parse_confirmed_service_error
 from collector.protocols.dlms.hls import Side
@@ -61,9 +62,11 @@ def check_aare(aare: Aare, association: Association) -> None:
     if aare.result != AssociationResult.ACCEPTED:
         plain = aare.user_information[:1] == bytes((CONFIRMED_SERVICE_ERROR,))
         failure = parse_confirmed_service_error(aare.user_information) if plain else None
-        raise of_aare(aare, association.mechanism, failure)
+        raise of_aare(aare, association, failure)
     if aare.context is not association.context:
         raise FrameError(f"context {aare.context.name} answered, {association.context.name} asked for")
+    if association.ciphered and len(aare.title) not in (0, TITLE_LENGTH):
+        raise FrameError(f"the meter tells a system title of {len(aare.title)} bytes, it has {TITLE_LENGTH}")
     if aare.title and association.server_title and aare.title != association.server_title:
         raise AuthError(
             f"this meter has system title {aare.title.hex()}, {association.server_title.hex()} is configured"

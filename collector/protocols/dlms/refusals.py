@@ -3,6 +3,7 @@
 from typing import NoReturn
 
 from collector.protocols.dlms.acse import Aare, AssociationResult, Diagnostic, Mechanism
+from collector.protocols.dlms.association import Association
 from collector.protocols.dlms.errors import (
     BusyMeterError,
     CounterTooLowError,
@@ -83,8 +84,8 @@ def of_service_error(failure: ConfirmedServiceError) -> MeterError:
     return RefusedError(words, code=code)
 
 
-def of_aare(aare: Aare, mechanism: Mechanism, failure: ConfirmedServiceError | None) -> MeterError:
-    """Return the error that a rejected association means; `mechanism` is the one that was asked for."""
+def of_aare(aare: Aare, wanted: Association, failure: ConfirmedServiceError | None) -> MeterError:
+    """Return the error that a rejected association means; `wanted` is the one that was asked for."""
     code = ASSOCIATION_CODE | aare.diagnostic
     if aare.provider:
         words = "no common ACSE version" if aare.diagnostic == 2 else "no reason given"
@@ -97,11 +98,21 @@ def of_aare(aare: Aare, mechanism: Mechanism, failure: ConfirmedServiceError | N
         return error if isinstance(error, AuthError) else WrongClientError(f"{words}; {failure.words}", code=code)
     if aare.result == AssociationResult.REJECTED_TRANSIENT:
         return BusyMeterError(f"{words} (for now)", code=code)
-    if not aare.provider and aare.diagnostic == Diagnostic.AUTHENTICATION_FAILURE:
-        return WrongPasswordError(words)
-    if not aare.provider and aare.diagnostic in _AUTHENTICATION:
+    wrong = None if aare.provider else _authentication(aare.diagnostic, wanted, words)
+    return wrong or WrongClientError(words, code=code)
+
+
+def _authentication(diagnostic: int, wanted: Association, words: str) -> AuthError | None:
+    """Return what a diagnostic says of passwords and keys, None where it is about something else."""
+    if diagnostic == Diagnostic.AUTHENTICATION_FAILURE:
+        keyed = wanted.ciphered or wanted.mechanism is Mechanism.HIGH_GMAC
+        return WrongKeyError(words) if keyed else WrongPasswordError(words)
+    if diagnostic in _AUTHENTICATION:
         return AuthError(words)
-    if mechanism is Mechanism.LOW and aare.diagnostic <= Diagnostic.NO_REASON:
-        # Many meters say no more than this to a wrong password; trying on would lock them.
-        return WrongPasswordError(f"{words}; most often the password is wrong")
-    return WrongClientError(words, code=code)
+    if diagnostic <= Diagnostic.NO_REASON:
+        # Many meters say no more than this to a wrong password or key; trying on would lock them.
+        if wanted.mechanism is Mechanism.LOW:
+            return WrongPasswordError(f"{words}; most often the password is wrong")
+        if wanted.ciphered:
+            return WrongKeyError(f"{words}; most often the key is wrong")
+    return None

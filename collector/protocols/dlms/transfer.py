@@ -96,17 +96,20 @@ def read_action_blocks(ask: Ask, response: Apdu, limit: int) -> Conversation[tup
 
 
 def _outcome(joined: bytes) -> tuple[ActionResult, Returned]:
-    """Read what the blocks join to: meters send the result and the value, or the value alone.
+    """Read what the blocks join to: meters send result and value, or the choice of data and the value, or that alone.
 
-    A result comes first as 0 and is never alone with more behind it; a value that begins with 0 is null and ends.
+    The first two begin with 0, and only one of them can be read to the end; a value that begins with 0 is null.
     """
     if joined[:1] != b"\0":
         return ActionResult.SUCCESS, decode_all(joined)
     if len(joined) == 1:
         return ActionResult.SUCCESS, None
     cursor = Cursor(joined)
-    outcome = read_outcome(cursor)
-    cursor.end()
+    try:
+        outcome = read_outcome(cursor)
+        cursor.end()
+    except FrameError:
+        return ActionResult.SUCCESS, decode_all(joined[1:])
     return outcome
 
 

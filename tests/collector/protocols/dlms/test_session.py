@@ -288,6 +288,36 @@ def test_a_refused_association_is_told_in_words(mechanism: Mechanism, reply: byt
     assert session.state is State.IDLE
 
 
+@pytest.mark.parametrize(
+    ("mechanism", "diagnostic"), [(Mechanism.HIGH_GMAC, 13), (Mechanism.NONE, 13), (Mechanism.NONE, 1)]
+)
+def test_a_ciphered_association_that_is_refused_without_more_is_a_wrong_key(mechanism: Mechanism, diagnostic: int):
+    session, _ = both(association(mechanism, Security.AUTHENTICATED_ENCRYPTED))
+    with pytest.raises(WrongKeyError):
+        run(session.associate(), Meter(PLAIN), late=[_aare(1, diagnostic)])
+
+
+def test_our_own_system_title_is_wanted_where_it_is_part_of_the_cipher():
+    with pytest.raises(ValueError, match="not 0"):
+        Association(security=Security.ENCRYPTED)
+    with pytest.raises(ValueError, match="not 3"):
+        Association(mechanism=Mechanism.HIGH_GMAC, client_title=b"MTG")
+
+
+@pytest.mark.parametrize("form", ["00 01 00 090201 02", "00 0902 0102", "0902 0102"])
+def test_what_a_method_gives_back_in_blocks_is_read_in_each_form_of_the_field(form: str):
+    session, meter = opened(PLAIN)
+    raw = bytes.fromhex(form)
+
+    def spoil(request: Apdu, _: Apdu) -> Apdu:
+        number = getattr(request, "number", 0) + 1
+        return action.ActionBlockResponse(request.invoke, number == len(raw), number, raw[number - 1 : number])
+
+    meter = _Endless(meter)
+    meter.spoil = spoil
+    assert run(session.action(RECONNECT, axdr.i8(0)), meter) == axdr.octets(b"\1\2")
+
+
 @pytest.mark.parametrize("mechanism", [Mechanism.HIGH, Mechanism.HIGH_ECDSA])
 def test_mechanisms_that_are_not_spoken_are_refused_at_once(mechanism: Mechanism):
     with pytest.raises(ValueError, match="not supported"):
