@@ -94,6 +94,9 @@ def test_the_answer_to_a_challenge_by_gmac_is_the_known_one():
     title, challenge = bytes.fromhex(expected["system_title"]), bytes.fromhex(expected["challenge_StoC"])
     assert hls.gmac_answer(key, ak, title, expected["invocation_counter"], challenge) == frame_of(name)
     assert hls.check_gmac(frame_of(name), key, ak, title, challenge) == expected["invocation_counter"]
+    for length in range(len(frame_of(name))):
+        with pytest.raises(FrameError):
+            hls.check_gmac(frame_of(name)[:length], key, ak, title, challenge)
 
 
 def test_the_register_answer_is_its_value():
