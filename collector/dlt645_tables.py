@@ -141,7 +141,7 @@ class LoadRecord(Table):
     sections: Literal["all", "own"] = "all"
     ask_interval: bool = True
     header: Hex = "A0A0"
-    separator: Hex = "AA"
+    separator: Hex = Field("AA", min_length=2)
     trailer: Hex = "E5"
     checksum: bool = True
     length_counts: Literal["body", "tail"] = "body"

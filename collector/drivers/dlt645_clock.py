@@ -32,11 +32,11 @@ TAKEN = 3 * SECOND  # how far off a clock may be that has just been set
 
 
 class Dlt645Clock:
-    """A meter's clock (capability `MeterClock`). It can only be set: by password, otherwise by the broadcast time.
+    """A meter's clock (capability `MeterClock`): set by password, otherwise by the broadcast time.
 
-    The broadcast reaches every meter of the line, as far as the profile does not say that the meter takes it at its
-    own address. Its rules: at most once a day, the clock at most `limit` wrong, and not within `guard` of a midnight
-    or a settlement.
+    A broadcast goes to every meter of the line, as far as the profile does not say that the meter takes it at its own
+    address; so it only sets, when a person says so, and shifts nothing. Its rules: at most once a day, the clock at
+    most `limit` wrong, and not within `guard` of a midnight or a settlement. No shift is larger than `limit`.
     """
 
     def __init__(
@@ -58,8 +58,11 @@ class Dlt645Clock:
 
     @property
     def shift_limit_s(self) -> int:
-        """Return 0: it can only be set; -1 where not even that."""
-        return 0 if self._by_password or self._clock.broadcast != "none" else -1
+        """Return how much one shift may move it (s); 0: it can only be set, -1: not even that."""
+        clock = self._clock
+        if self._by_password or (clock.broadcast != "none" and clock.broadcast_to == "meter"):
+            return round(clock.limit)
+        return 0 if clock.broadcast != "none" else -1
 
     async def get(self, talk: Talk) -> ClockReading:
         """Read the clock. Raises `MeterError`."""
@@ -78,9 +81,17 @@ class Dlt645Clock:
         return ClockReading(shown.us + RESOLUTION, time.middle, round_trip + RESOLUTION, not shown.doubtful)
 
     async def shift(self, talk: Talk, seconds: int) -> None:
-        """Refuse: these meters have no way to move a clock, only to set it."""
-        del talk
-        raise RefusedError(f"the clock can be set, not shifted by {seconds} s", code=0, meter=self._device)
+        """Move the clock by whole seconds: it is read, and set to what it shows and so much more. Raises `MeterError`.
+
+        Raises:
+            RefusedError: it is beyond the limit, or as `set` says.
+
+        """
+        if abs(seconds) > self.shift_limit_s:
+            limit = max(self.shift_limit_s, 0)
+            raise RefusedError(f"a shift by {seconds} s; the limit is {limit} s", code=0, meter=self._device)
+        reading = await self.get(talk)
+        await self.set(talk, self._now() + reading.offset + seconds * SECOND)
 
     async def set(self, talk: Talk, instant: int) -> None:
         """Set the clock to `instant` (us UTC), which is now.

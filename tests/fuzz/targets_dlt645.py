@@ -41,7 +41,7 @@ def fuzz_dlt645_stream(data: bytes) -> None:
                 receivers.remove(receiver)
 
 
-def fuzz_dlt645_frame(data: bytes) -> None:
+def _frame(data: bytes) -> None:
     """A frame comes back as it came; what is no frame is told as such."""
     with suppress(FrameError):
         frame = parse_frame(data)
@@ -50,7 +50,7 @@ def fuzz_dlt645_frame(data: bytes) -> None:
             checked(data)
 
 
-def fuzz_dlt645_values(data: bytes) -> None:
+def _values(data: bytes) -> None:
     """Digits come back as they came; dates and times are times or told as none."""
     for text, signed in (("XXXXXX.XX", False), ("XX.XXXX", True), ("X.XXX", True), ("NNNN", False)):
         form = parse_format(text, signed=signed)
@@ -67,14 +67,14 @@ def fuzz_dlt645_values(data: bytes) -> None:
     parse_record(Fields(0, 6), data)
 
 
-def fuzz_dlt645_records(data: bytes) -> None:
+def _records(data: bytes) -> None:
     """Load records are laid out as said, or told as not."""
     for layout in LAYOUTS:
         with suppress(FrameError):
             assert len(parse_records(layout, data, 16)) <= 16
 
 
-def fuzz_dlt645_answers(data: bytes) -> None:
+def _answers(data: bytes) -> None:
     """Answers in follow-up frames end, whatever the meter says."""
     reading = read(METER, "06040002", b"\x03")
     next(reading)
@@ -89,3 +89,11 @@ def fuzz_dlt645_answers(data: bytes) -> None:
             reading.send(Frame(METER, control, bytes.fromhex("02000406") + piece))
         raise AssertionError("never ends")
     assert joined <= 2 * MAX_JOINED
+
+
+def fuzz_dlt645(data: bytes) -> None:
+    """All that is made of bytes once they are there."""
+    _frame(data)
+    _values(data)
+    _records(data)
+    _answers(data)

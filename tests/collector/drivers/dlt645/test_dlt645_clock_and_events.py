@@ -50,12 +50,32 @@ async def test_a_midnight_between_date_and_time_is_not_mistaken(site: Site):
 async def test_a_clock_is_set_by_password_once_and_to_the_second(site: Site):
     meter = site.add(offset_s=5000, made={"password": PASSWORD})
     mine = clock(site, password=PASSWORD)
-    assert mine.shift_limit_s == 0
+    assert mine.shift_limit_s == 300
     await mine.set(site.talk(), site.now)
     assert abs(meter.meter.clock(site.now) - site.now) <= 2 * SECOND
     writes = [exchange for exchange, frame in zip(site.exchanges, site.asked, strict=True) if frame.control == 0x14]
     assert len(writes) == 2
     assert all(exchange.once for exchange in writes)
+
+
+async def test_a_clock_is_shifted_by_what_is_asked_and_no_more(site: Site):
+    meter = site.add(offset_s=50, made={"password": PASSWORD})
+    mine = clock(site, password=PASSWORD)
+    await mine.shift(site.talk(), -20)
+    assert abs(meter.meter.clock(site.now) - site.now - 30 * SECOND) <= 2 * SECOND
+    with pytest.raises(RefusedError, match="a shift by 301 s; the limit is 300 s"):
+        await mine.shift(site.talk(), 301)
+
+
+async def test_a_broadcast_shifts_only_where_it_goes_to_the_meter_alone(site: Site):
+    assert clock(site).shift_limit_s == 0
+    alone = PROFILE.clock.model_copy(update={"broadcast_to": "meter"})
+    meter = site.add(offset_s=50)
+    mine = clock(site, profile=PROFILE.model_copy(update={"clock": alone}))
+    assert mine.shift_limit_s == 300
+    await mine.shift(site.talk(), -50)
+    assert abs(meter.meter.clock(site.now) - site.now) <= 2 * SECOND
+    assert [frame.address for frame in site.asked if frame.control == 8] == [ADDRESS]
 
 
 async def test_a_wrong_password_is_told_as_such_after_one_attempt(site: Site):
@@ -122,7 +142,7 @@ async def test_a_clock_cannot_be_shifted_and_some_not_even_set(site: Site):
     assert abs(reading.offset) <= reading.uncertainty
     with pytest.raises(RefusedError, match="cannot be set"):
         await mine.set(site.talk(), site.now)
-    with pytest.raises(RefusedError, match="not shifted"):
+    with pytest.raises(RefusedError, match="the limit is 0 s"):
         await mine.shift(site.talk(), 5)
 
 
