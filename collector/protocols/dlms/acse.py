@@ -1,20 +1,57 @@
-"""Opening and closing an association: ACSE APDUs in BER, and the initiate APDUs that they carry. No keys, no session.
+"""Opening and closing an association: ACSE APDUs in BER (Green Book 9.4.2). No keys, no session.
 
-Green Book 9.4.2 (ACSE, IEC 15953), IEC 62056-5-3 (xDLMS-Initiate).
+The initiate APDUs that they carry come from `initiate` and are named here, too.
 """
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from collector.protocols.dlms.cursor import Cursor, octet_string
+from collector.protocols.dlms.initiate import (
+    DLMS_VERSION,
+    INITIATE_REQUEST,
+    INITIATE_RESPONSE,
+    PDU_MAX,
+    VAA_LN,
+    Conformance,
+    InitiateRequest,
+    InitiateResponse,
+    parse_initiate_request,
+    parse_initiate_response,
+)
 from collector.protocols.dlms.invoke import Apdu
 from metering.errors import FrameError
 
+__all__ = [
+    "AARE",
+    "AARQ",
+    "DLMS_VERSION",
+    "INITIATE_REQUEST",
+    "INITIATE_RESPONSE",
+    "PDU_MAX",
+    "RLRE",
+    "RLRQ",
+    "VAA_LN",
+    "Aare",
+    "Aarq",
+    "AssociationResult",
+    "Conformance",
+    "Context",
+    "Diagnostic",
+    "InitiateRequest",
+    "InitiateResponse",
+    "Mechanism",
+    "Rlre",
+    "Rlrq",
+    "parse_aare",
+    "parse_aarq",
+    "parse_initiate_request",
+    "parse_initiate_response",
+    "parse_rlre",
+    "parse_rlrq",
+]
+
 AARQ, AARE, RLRQ, RLRE = 0x60, 0x61, 0x62, 0x63
-INITIATE_REQUEST, INITIATE_RESPONSE = 0x01, 0x08
-DLMS_VERSION = 6
-VAA_LN = 0x0007  # logical names
-PDU_MAX = 0xFFFF
 
 # joint-iso-ccitt(2) country(16) country-name(756) identified-organisation(5) DLMS-UA(8)
 _DLMS_UA = bytes.fromhex("6085740508")
@@ -73,33 +110,6 @@ class Diagnostic(IntEnum):
     MECHANISM_REQUIRED = 12
     AUTHENTICATION_FAILURE = 13
     AUTHENTICATION_REQUIRED = 14
-
-
-class Conformance(IntFlag):
-    """What an end can do, negotiated; the standard's bit 0 is the highest of the 24 (Green Book 9.4.6.1)."""
-
-    GENERAL_PROTECTION = 1 << 22
-    GENERAL_BLOCK_TRANSFER = 1 << 21
-    READ = 1 << 20
-    WRITE = 1 << 19
-    UNCONFIRMED_WRITE = 1 << 18
-    DELTA_VALUE_ENCODING = 1 << 17
-    ATTRIBUTE_0_SET = 1 << 15
-    PRIORITY = 1 << 14
-    ATTRIBUTE_0_GET = 1 << 13
-    BLOCK_GET = 1 << 12
-    BLOCK_SET = 1 << 11
-    BLOCK_ACTION = 1 << 10
-    MULTIPLE_REFERENCES = 1 << 9
-    INFORMATION_REPORT = 1 << 8
-    DATA_NOTIFICATION = 1 << 7
-    ACCESS = 1 << 6
-    PARAMETERIZED_ACCESS = 1 << 5
-    GET = 1 << 4
-    SET = 1 << 3
-    SELECTIVE_ACCESS = 1 << 2
-    EVENT_NOTIFICATION = 1 << 1
-    ACTION = 1 << 0
 
 
 class Aarq(Apdu, frozen=True):
@@ -179,46 +189,6 @@ class Rlre(Apdu, frozen=True):
         return _tlv(RLRE, _reason(self.reason) + _user_information(self.user_information))
 
 
-class InitiateRequest(Apdu, frozen=True):
-    """What the client offers: xDLMS version, conformance, its PDU size (0: any), a dedicated key."""
-
-    conformance: Conformance
-    max_pdu: int
-    dedicated_key: bytes = b""  # a secret, never shown
-    response_allowed: bool = True
-    quality: int | None = None
-    version: int = DLMS_VERSION
-
-    def __repr__(self) -> str:
-        return f"InitiateRequest({int(self.conformance):06X}, max_pdu={self.max_pdu})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-    def to_bytes(self) -> bytes:
-        """Return the APDU's bytes."""
-        key = b"\1" + octet_string(self.dedicated_key) if self.dedicated_key else b"\0"
-        allowed = b"\0" if self.response_allowed else b"\1\0"
-        head = bytes((INITIATE_REQUEST,)) + key + allowed + _quality(self.quality)
-        return head + bytes((self.version,)) + _conformance(self.conformance) + self.max_pdu.to_bytes(2, "big")
-
-
-class InitiateResponse(Apdu, frozen=True):
-    """What the meter takes of it, and its own PDU size."""
-
-    conformance: Conformance
-    max_pdu: int
-    quality: int | None = None
-    version: int = DLMS_VERSION
-    vaa_name: int = VAA_LN
-
-    def to_bytes(self) -> bytes:
-        """Return the APDU's bytes."""
-        head = bytes((INITIATE_RESPONSE,)) + _quality(self.quality) + bytes((self.version,))
-        sizes = self.max_pdu.to_bytes(2, "big") + self.vaa_name.to_bytes(2, "big")
-        return head + _conformance(self.conformance) + sizes
-
-
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -245,14 +215,6 @@ def _user_information(content: bytes) -> bytes:
 
 def _reason(reason: int | None) -> bytes:
     return b"" if reason is None else _tlv(_REASON, bytes((reason,)))
-
-
-def _quality(quality: int | None) -> bytes:
-    return b"\0" if quality is None else b"\1" + quality.to_bytes(1, "big", signed=True)
-
-
-def _conformance(conformance: Conformance) -> bytes:
-    return b"\x5f\x1f\x04\x00" + int(conformance).to_bytes(3, "big")
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -360,42 +322,3 @@ def _release(apdu: bytes, tag: int, what: str) -> tuple[int | None, bytes]:
     fields = _fields(apdu, tag, what)
     reason = _integer(fields[_REASON], "reason") if _REASON in fields else None
     return reason, _octets(fields, _USER_INFORMATION, _OCTETS, "user information")
-
-
-def parse_initiate_request(apdu: bytes) -> InitiateRequest:
-    """Read an xDLMS-Initiate.request. Raises FrameError."""
-    cursor = Cursor(apdu)
-    cursor.expect(INITIATE_REQUEST, "initiate-request")
-    key = cursor.octets() if cursor.flag() else b""
-    allowed = not cursor.flag() or cursor.flag()
-    quality = _read_quality(cursor)
-    version = cursor.u8()
-    request = InitiateRequest(_read_conformance(cursor), cursor.u16(), key, allowed, quality, version)
-    cursor.end()
-    return request
-
-
-def parse_initiate_response(apdu: bytes) -> InitiateResponse:
-    """Read an xDLMS-Initiate.response. Raises FrameError."""
-    cursor = Cursor(apdu)
-    cursor.expect(INITIATE_RESPONSE, "initiate-response")
-    quality = _read_quality(cursor)
-    version = cursor.u8()
-    response = InitiateResponse(_read_conformance(cursor), cursor.u16(), quality, version, cursor.u16())
-    cursor.end()
-    return response
-
-
-def _read_quality(cursor: Cursor) -> int | None:
-    return int.from_bytes(cursor.take(1), "big", signed=True) if cursor.flag() else None
-
-
-def _read_conformance(cursor: Cursor) -> Conformance:
-    cursor.expect(0x5F, "conformance")
-    tag = cursor.u8()
-    if tag == 0x1F:  # older meters write the tag in one octet
-        tag = cursor.u8()
-    if tag != 4:
-        raise FrameError(f"conformance of {tag} bytes")
-    cursor.expect(0, "conformance's unused bits")
-    return Conformance(int.from_bytes(cursor.take(3), "big"))
