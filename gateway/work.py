@@ -126,7 +126,6 @@ class MeterWork:
         reason = f"{meter.place} shows serial number {shown}, installed is {wanted}"
         if self._wrong.get(meter.id) != reason:
             self._wrong[meter.id] = reason
-            logger.error("another meter answers; it is not read", meter=meter.id, reason=reason)
             self._raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
         raise WrongMeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
 
@@ -143,7 +142,6 @@ class MeterWork:
 
     def _refuse(self, meter: BusMeter, error: AuthError) -> None:
         reason = self._locked[meter.id] = str(error)
-        logger.error("the meter refuses its key or password; it is not asked again", meter=meter.id, reason=reason)
         self._raise_event(events.KEY_REFUSED, meter.id, reason=reason)
         if self._refusals is not None:
             self._refusals.refuse(meter.id, reason)

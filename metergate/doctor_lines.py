@@ -11,12 +11,14 @@ from collector.bus import Bus
 from collector.exchange import Exchange
 from collector.links import Link
 from collector.profile import Profile
-from gateway.lines import make_link
+from gateway.lines import make_link, open_keys
 from gateway.meters import BusMeter
+from gateway.secrets import Keys
 from gateway.settings_bus import SERIAL_BUSES, BusSettings
 from metergate.findings import Finding, State
-from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, read_meter
+from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, owned_by_gateway, read_meter
 from metergate.site import SiteFile
+from metergate.site_keys import lacking
 from metering.errors import MeterError, NoAnswerError, RefusedError
 
 CONNECT_S = 5.0
@@ -69,14 +71,34 @@ async def _network_fault(host: str, port: int) -> tuple[str, str] | None:
         return f"the name {host} is not known", "correct host, or write its address"
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
-            return f"{host} is up but refuses port {port}", "correct port, or switch Modbus on at the device"
+            return f"{host} is up but refuses port {port}", "correct port, or switch the service on at the device"
         return f"{host}:{port} cannot be reached: {error.strerror}", "check address, cable and routes"
     writer.close()
     return None
 
 
 async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> AsyncIterator[Finding]:
-    meters = [meter_on_bus(site, each) for each in site.meter if each.bus == bus.id and each.removed is None]
+    keys = open_keys(site)
+    try:
+        meters: list[BusMeter] = []
+        for each in site.meter:
+            if each.bus != bus.id or each.removed is not None:
+                continue
+            owned = owned_by_gateway(site, each) if gateway_runs(site.gateway.data) else ""
+            if owned:
+                yield Finding(State.NOTE, f"meter {each.id}", f"not asked: the running gateway owns {owned}")
+            elif not lacking(site, each, keys):  # what a meter lacks is told with the keys
+                meters.append(meter_on_bus(site, each, keys))
+        async for finding in _ask(bus, line, link, meters, keys):
+            yield finding
+    finally:
+        if keys is not None:
+            keys.close()
+
+
+async def _ask(
+    bus: BusSettings, line: Bus, link: Link, meters: Sequence[BusMeter], keys: Keys | None
+) -> AsyncIterator[Finding]:
     silent: list[BusMeter] = []
     for number, meter in enumerate(meters):
         if len(silent) == number == SILENT_IN_A_ROW:
@@ -85,15 +107,14 @@ async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> As
             )
             break
         try:
-            blocks = await read_meter(line, meter)
+            blocks = await read_meter(line, meter, keys)
         except MeterError as error:
             if isinstance(error, NoAnswerError):
                 silent.append(meter)
-            todo = advice(error, meter, (link.parameters.baud, link.parameters.line_format))
-            yield Finding(State.WRONG, f"meter {meter.id}", str(error), todo)
+            yield Finding(State.WRONG, f"meter {meter.id}", str(error), advice(error, meter, bus))
         else:
             yield _answered(meter, sum(len(block.values) for block in blocks))
-    if silent:
+    if silent and isinstance(silent[0].profile, Profile):
         found = await _scan(link, silent[0], {meter.settings.unit for meter in meters})
         if found:
             units = ", ".join(map(str, found))
@@ -104,7 +125,7 @@ async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> As
 def _answered(meter: BusMeter, values: int) -> Finding:
     refused = str(meter.everything.holes)
     if meter.everything.holes and refused:
-        what = f"answers, {values} values; it refuses the registers {refused}"
+        what = f"answers, {values} values; it refuses {refused}"
         todo = "another variant or firmware of the model; name the wanted points with `only`"
         return Finding(State.NOTE, f"meter {meter.id}", what, todo)
     return Finding(State.OK, f"meter {meter.id}", f"answers, {values} values")

@@ -3,33 +3,32 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from collector.bus import Bus, Lane
-from collector.capabilities import Talk
-from collector.exchange import Transact
+from collector.dlms_profile import load_dlms_profile
 from collector.mqtt import MqttListener
-from gateway.identity import same_serial
+from gateway.dlms_meters import dlms_access
 from gateway.lines import make_bus_meter, make_mqtt_meters, make_mqtt_settings
 from gateway.meters import BusMeter
+from gateway.secrets import Keys
 from gateway.settings import BrokerSettings, MeterSettings
-from gateway.settings_bus import BusSettings
+from gateway.settings_bus import PROTOCOLS, SERIAL_BUSES, BusSettings
+from gateway.work import MeterWork, WrongMeterError
 from metergate.parts import log_directory
 from metergate.site import SiteFile
 from metering import timing
-from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError, StorageError
+from metering.errors import AuthError, FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError, StorageError
+from metering.events import EventType
 from metering.model import Block, Source
 from storage.files import lock_directory
 
-READ_S = 30.0  # for a whole read, retries included
+READ_S = 120.0  # for a whole read, retries included: a slow line and a meter with much to say
 
 
 class ReadError(MeterError):
     """A read that failed, told for a person: what happened, and what to do."""
-
-
-class WrongMeterError(MeterError):
-    """Another meter answers than the one that was installed."""
 
 
 def bus_of(site: SiteFile, settings: MeterSettings) -> BusSettings:
@@ -37,49 +36,59 @@ def bus_of(site: SiteFile, settings: MeterSettings) -> BusSettings:
     return next(bus for bus in site.bus if bus.id == settings.bus)
 
 
-def meter_on_bus(site: SiteFile, settings: MeterSettings) -> BusMeter:
+def meter_on_bus(site: SiteFile, settings: MeterSettings, keys: Keys | None = None) -> BusMeter:
     """Return a meter with its readers, for one question."""
-    return make_bus_meter(site, settings, bus_of(site, settings), lambda _meter, _holes: None)
+    return make_bus_meter(site, settings, bus_of(site, settings), lambda _meter, _holes: None, keys)
 
 
-async def read_meter(bus: Bus, meter: BusMeter) -> list[Block]:
+def owned_by_gateway(site: SiteFile, settings: MeterSettings) -> str:
+    """Return what of a meter has one owner, which is the gateway while it runs; empty where nothing has."""
+    bus = bus_of(site, settings)
+    if isinstance(bus, SERIAL_BUSES):
+        return f"the line {bus.port}"
+    if PROTOCOLS[bus.kind] == "dlms":
+        profile = load_dlms_profile(settings.profile, site.gateway.profiles)
+        if dlms_access(site, settings, profile).counted:
+            return "the meter's invocation counter"
+    return ""
+
+
+async def read_meter(bus: Bus, meter: BusMeter, keys: Keys | None = None) -> list[Block]:
     """Return all values of a meter, its serial number checked first.
 
     Raises:
         MeterError: it could not be read; `advice` says what to do.
 
     """
-
-    async def work(transact: Transact) -> list[Block]:
-        blocks: list[Block] = []
-        async with meter.driver.talk(transact) as talk:
-            await _check_identity(meter, talk)
-            await meter.everything.read(talk, slot=None, source=Source.ON_DEMAND, into=blocks)
-        return blocks
-
+    blocks: list[Block] = []
+    job = partial(meter.everything.read, slot=None, source=Source.ON_DEMAND, into=blocks)
+    work = MeterWork({meter.settings.bus or "": bus}, _raise_nothing, keys)
     try:
         async with asyncio.timeout(READ_S):
-            return await bus.submit(Lane.ON_DEMAND, meter.id, work)
+            await work.work_on(meter, Lane.ON_DEMAND, job)
     except TimeoutError:
         raise NoAnswerError(f"not read within {READ_S:.0f} s", meter=meter.id) from None
+    return blocks
 
 
-async def _check_identity(meter: BusMeter, talk: Talk) -> None:
-    wanted = meter.settings.serial
-    shown = await meter.driver.identify(talk) if wanted else None
-    if shown is not None and not same_serial(shown, wanted):
-        raise WrongMeterError(f"{meter.place} shows serial number {shown}, the file says {wanted}", meter=meter.id)
+def _raise_nothing(kind: EventType, device: str = "", **detail: str) -> None:
+    """Raise no event: whoever asks is told himself."""
 
 
-def advice(error: MeterError, meter: BusMeter, line: tuple[int, str]) -> str:
-    """Return what to do about a failed read. `line` is baud rate (0: a network) and format."""
-    baud, line_format = line
-    wires = f"A and B swapped, termination, {baud} {line_format}" if baud else "the wiring behind the gateway"
-    garbled = (
-        f"noise, two meters with one address, or another baud rate or parity than {baud} {line_format}"
-        if baud
-        else "the endpoint does not speak Modbus TCP; does it pass RTU frames (kind rtu-over-tcp)?"
-    )
+# What an endpoint or line may speak where it does not answer as it should.
+_OTHERWISE = {
+    "tcp": "the endpoint does not speak Modbus TCP; does it pass RTU frames (kind rtu-over-tcp)?",
+    "wrapper": "the endpoint does not speak the wrapper; does it pass HDLC frames (kind hdlc-tcp)?",
+    "hdlc-tcp": "the endpoint does not pass HDLC; does it speak the wrapper (kind wrapper)?",
+}
+
+
+def advice(error: MeterError, meter: BusMeter, place: BusSettings) -> str:
+    """Return what to do about a failed read."""
+    serial = f"{place.baud} {place.format}" if isinstance(place, SERIAL_BUSES) else ""
+    wires = f"A and B swapped, termination, {serial}" if serial else "the wiring behind the gateway"
+    noise = "noise, two meters with one address, or another baud rate or parity"
+    garbled = f"{noise} than {serial}" if serial else _OTHERWISE.get(place.kind, f"{noise} behind the endpoint")
     told: list[tuple[type[MeterError], str]] = [
         (LinkDownError, "the line is at fault, not the meter: check the port, the adapter, the endpoint"),
         (NoAnswerError, f"check the meter's power, its address ({meter.place} in the file), {wires}"),
@@ -88,7 +97,8 @@ def advice(error: MeterError, meter: BusMeter, line: tuple[int, str]) -> str:
             RefusedError,
             f"the meter is there and says no: is it really a {meter.profile.maker} {meter.profile.model}?",
         ),
-        (WrongMeterError, "its readings would be another customer's: correct address or serial in the file"),
+        (AuthError, f"correct its secrets (metergate key add, key list); key unlock {meter.id} tries the same again"),
+        (WrongMeterError, "correct address or serial in the file"),
     ]
     return next((text for kind, text in told if isinstance(error, kind)), "try again later")
 

@@ -4,16 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collector.mqtt_profile import MqttProfile
-from metergate.forecast import (
-    PUBLISH_S,
-    BusForecast,
-    Cycle,
-    days_of_autonomy,
-    flash_bytes_per_year,
-    forecast_buses,
-    forecast_log,
-)
+from metergate.forecast import BusForecast, Cycle, forecast_buses
+from metergate.forecast_log import PUBLISH_S, days_of_autonomy, flash_bytes_per_year, forecast_log
 from metergate.site import EmbeddedSettings, SiteFile, load_site, profiles_of
+from metergate.site_keys import missing_keys
+from metering.errors import ConfigError, StorageError
 
 LOAD_LIMIT = 0.8  # above it retries, on-demand reads and a dead meter's probes find no room
 AUTONOMY_DAYS = 40  # what a log should hold: a fault of a month, noticed late
@@ -33,6 +28,7 @@ def run_check(file: Path) -> int:
         for line in _bus(bus):
             print(f"  {line}")
         warnings += [f"bus {bus.id}: {warning}" for warning in bus_warnings(bus)]
+    warnings += _key_warnings(file, site)
     print("\nlog")
     for line in _log(site):
         print(f"  {line}")
@@ -42,6 +38,14 @@ def run_check(file: Path) -> int:
     for warning in warnings:
         print(f"\nWARNING {warning}")
     return 1 if warnings else 0
+
+
+def _key_warnings(file: Path, site: SiteFile) -> list[str]:
+    """Return which keys are missing. Where the master key is not here (the file is checked elsewhere), that alone."""
+    try:
+        return [f"keys: {error}" for error in missing_keys(file, site)]
+    except (ConfigError, StorageError) as error:
+        return [f"keys: not looked at: {error}"]
 
 
 def bus_warnings(bus: BusForecast) -> list[str]:

@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from metergate import doctor_home, doctor_lines
 from metergate.findings import Finding, State
 from metergate.site import SiteFile, load_site
-from metering.errors import ConfigError
+from metergate.site_keys import missing_keys
+from metering.errors import ConfigError, StorageError
 
 MARK_S = 2.0  # between two marks of progress on a terminal
 
@@ -24,7 +25,7 @@ async def _run(site: SiteFile, file: Path) -> int:
     _tell(findings[0])
     progress = asyncio.ensure_future(_progress())
     try:
-        async for finding in _all(site):
+        async for finding in _all(site, file):
             findings.append(finding)
             _tell(finding)
     finally:
@@ -34,7 +35,9 @@ async def _run(site: SiteFile, file: Path) -> int:
     return 1 if wrong else 0
 
 
-async def _all(site: SiteFile) -> AsyncIterator[Finding]:
+async def _all(site: SiteFile, file: Path) -> AsyncIterator[Finding]:
+    for finding in _keys(site, file):
+        yield finding
     for finding in await asyncio.to_thread(lambda: list(doctor_home.look(site))):
         yield finding
     queue: asyncio.Queue[Finding | None] = asyncio.Queue()
@@ -59,6 +62,14 @@ async def _all(site: SiteFile) -> AsyncIterator[Finding]:
                 ended += 1
             else:
                 yield came
+
+
+def _keys(site: SiteFile, file: Path) -> Iterator[Finding]:
+    try:
+        for error in missing_keys(file, site):
+            yield Finding(State.WRONG, "keys", str(error))
+    except (ConfigError, StorageError) as error:
+        yield Finding(State.WRONG, "keys", str(error))
 
 
 async def _progress() -> None:

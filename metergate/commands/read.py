@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from collector.bus import Bus
-from gateway.lines import make_link
+from collector.mqtt_profile import MqttProfile
+from gateway.lines import make_link, open_keys
+from gateway.models import load_any
 from gateway.settings import MeterSettings
-from metergate.probe import Ear, ReadError, advice, bus_of, gateway_runs, meter_on_bus, read_meter
+from metergate.probe import Ear, ReadError, advice, bus_of, gateway_runs, meter_on_bus, owned_by_gateway, read_meter
 from metergate.site import SiteFile, load_site
+from metergate.site_keys import check_keys
 from metering.errors import ConfigError, MeterError
 from metering.model import Block
 from metering.quality import codes
@@ -34,8 +37,10 @@ def run_read(file: Path, meter: str) -> None:
     site = load_site(file)
     settings = _meter(site, meter)
     if settings.topic is None:
-        names = {f"{point.obis} {point.what}": point.name for point in meter_on_bus(site, settings).profile.points}
-        _print(asyncio.run(_read(site, settings)), names)
+        check_keys(file, site, meter)
+        profile = load_any(settings.profile, site.gateway.profiles)
+        points = () if isinstance(profile, MqttProfile) else profile.points
+        _print(asyncio.run(_read(site, settings)), {f"{point.obis} {point.what}": point.name for point in points})
     else:
         print(f"waiting for the next message of {meter}, at most {LISTEN_S:.0f} s", file=sys.stderr, flush=True)
         _print(asyncio.run(_listen(site, settings)), {})
@@ -51,22 +56,23 @@ def _meter(site: SiteFile, meter: str) -> MeterSettings:
 
 
 async def _read(site: SiteFile, settings: MeterSettings) -> list[Block]:
-    meter = meter_on_bus(site, settings)
     place = bus_of(site, settings)
-    if place.kind == "rtu" and gateway_runs(site.gateway.data):
-        raise ReadError(
-            f"the running gateway owns the line {place.port}: read by its API (POST /v1/devices/{settings.id}/reads), "
-            "or stop it first"
-        )
+    owned = owned_by_gateway(site, settings)
+    if owned and gateway_runs(site.gateway.data):
+        instead = f"read by its API (POST /v1/devices/{settings.id}/reads), or stop it first"
+        raise ReadError(f"the running gateway owns {owned}: {instead}")
+    keys = open_keys(site)
     link = make_link(place)
     bus = Bus(link)
     try:
-        return await read_meter(bus, meter)
+        meter = meter_on_bus(site, settings, keys)
+        return await read_meter(bus, meter, keys)
     except MeterError as error:
-        todo = advice(error, meter, (link.parameters.baud, link.parameters.line_format))
-        raise ReadError(f"{settings.id} on {link.name}: {error}; {todo}") from None
+        raise ReadError(f"{settings.id} on {link.name}: {error}; {advice(error, meter, place)}") from None
     finally:
         await bus.close()
+        if keys is not None:
+            keys.close()
 
 
 async def _listen(site: SiteFile, settings: MeterSettings) -> list[Block]:

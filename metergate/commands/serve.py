@@ -9,6 +9,7 @@ from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals
 from metergate.site import SiteFile, load_site
+from metergate.site_keys import check_keys
 
 logger = structlog.get_logger(__name__)
 
@@ -16,6 +17,7 @@ logger = structlog.get_logger(__name__)
 def run_site(file: Path, *, with_api: bool) -> None:
     """Run the site of a file until SIGINT or SIGTERM."""
     site = load_site(file)
+    check_keys(file, site)
     configure_logging()
     uvloop.run(_run(site, with_api=with_api))
 

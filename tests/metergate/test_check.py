@@ -9,7 +9,8 @@ from collector.bus import cycle_time
 from collector.links import LinkParameters
 from gateway.lines import make_bus_meters
 from metergate.commands.check import bus_warnings
-from metergate.forecast import days_of_autonomy, flash_bytes_per_year, forecast_buses, forecast_log
+from metergate.forecast import forecast_buses
+from metergate.forecast_log import days_of_autonomy, flash_bytes_per_year, forecast_log
 from metergate.site import SiteFile, load_site
 
 Command = Callable[..., tuple[int, str, str]]

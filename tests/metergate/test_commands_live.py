@@ -65,7 +65,7 @@ def test_read_says_when_another_meter_answers(command: Command, rewrite: Rewrite
     serial = next(meter.serial for meter in simulated.places.meters if meter.id == "flat-1")
     code, out, err = command("read", rewrite((f'serial = "{serial}"', 'serial = "4711"')), "flat-1")
     assert (code, out) == (1, "")
-    assert f"unit 1 shows serial number {serial}, the file says 4711" in err
+    assert f"unit 1 shows serial number {serial}, installed is 4711" in err
     assert "another customer's" in err
 
 
@@ -230,7 +230,7 @@ def test_the_doctor_tells_each_fault_and_what_to_do(
     assert code == 1
     assert re.search(r"WRONG +meter flat-1: .*unit 8 did not answer; check the meter's power", out)
     assert re.search(r"note +bus riser: unit 1 answers, which the file does not know", out)
-    assert re.search(r"WRONG +meter shop: unit 2 shows serial number \S+, the file says 4711", out)
+    assert re.search(r"WRONG +meter shop: unit 2 shows serial number \S+, installed is 4711", out)
     assert re.search(r"ok +meter flat-3: answers", out)
     assert re.search(r"WRONG +meter cellar-1: .*; noise, two meters with one address, or another baud rate", out)
     assert re.search(r"WRONG +meter sensor: nothing came on not/", out)
