@@ -55,6 +55,7 @@ def needs(scope: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
 
 
 Reader = Annotated[Grant, Depends(needs("readings:read"))]
+Admin = Annotated[Grant, Depends(needs("admin"))]
 
 
 async def local_or_admin(request: Request, credentials: Credentials) -> None:

@@ -125,6 +125,15 @@ class ReadNow(msgspec.Struct):
     readings: list[Row]
 
 
+class ClockSet(msgspec.Struct):
+    """A meter's clock before and after it was set: seconds that it was ahead (negative: behind)."""
+
+    device: str
+    offset_before_s: float
+    offset_after_s: float
+    set_at: str
+
+
 class Health(msgspec.Struct):
     """The process lives."""
 
@@ -141,6 +150,7 @@ ANSWERS = (
     EventsPage,
     ChangesPage,
     ReadNow,
+    ClockSet,
     Health,
 )
 

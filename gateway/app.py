@@ -148,15 +148,17 @@ class Gateway:
         """
         return await self._reading.read_now(self._meter(device))
 
-    async def set_clock(self, device: str) -> tuple[ClockReading, ClockReading]:
+    async def set_clock(self, device: str, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock on a person's order, after the rows that it touches were read; how it was, and is.
+
+        `by` says who ordered it, for the event.
 
         Raises:
             RefusedError: it has no clock that can be set, or not now.
             MeterError: it could not be done; says whose fault it is.
 
         """
-        return await self._memories.set_clock(self._meter(device))
+        return await self._memories.set_clock(self._meter(device), by)
 
     def status(self) -> GatewayStatus:
         """Return how everything fares."""

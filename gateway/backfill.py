@@ -122,7 +122,7 @@ class Backfill:
         except MeterError as error:
             self._wanted.discard(task)
             logger.debug("not filled", profile=task.name, kind=error.kind, reason=str(error))
-        except Exception:  # noqa: BLE001 - the supervisor of the filling: a driver's fault must not end the gateway
+        except Exception:  # the supervisor of the filling: a fault of a driver must not end the gateway
             self._wanted.discard(task)
             logger.exception("a fault while holes were filled", profile=task.name)
         return True

@@ -69,7 +69,7 @@ class ClockWork:
             wanted = reading.offset + seconds * SECOND
             await self._correct(meter, reading, wanted, "shifted", talk, partial(meter.clock.shift, talk, seconds))
 
-    async def set(self, meter: BusMeter) -> tuple[ClockReading, ClockReading]:
+    async def set(self, meter: BusMeter, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock by ours on a person's order; return how it was before and after.
 
         The rows that this touches are read first.
@@ -84,9 +84,11 @@ class ClockWork:
             raise RefusedError("its clock cannot be set", code=0, meter=meter.id)
         if self._clock.suspect:
             raise RefusedError("the gateway's own clock is not trusted now", code=0, meter=meter.id)
-        return await self._work.work_on(meter, Lane.ON_DEMAND, partial(self._set, meter), time.monotonic() + PERSON_S)
+        return await self._work.work_on(
+            meter, Lane.ON_DEMAND, partial(self._set, meter, by), time.monotonic() + PERSON_S
+        )
 
-    async def _set(self, meter: BusMeter, talk: Talk) -> tuple[ClockReading, ClockReading]:
+    async def _set(self, meter: BusMeter, by: str, talk: Talk) -> tuple[ClockReading, ClockReading]:
         before = await self._measure(meter, talk)
         await self._reads().read_events(meter, talk)
         for task in self._reads().tasks_of(meter.id):
@@ -95,7 +97,7 @@ class ClockWork:
         if clock is None or self._reads().is_reading(meter.id):
             raise RefusedError("a profile of it is being read; try again in a minute", code=0, meter=meter.id)
         change = partial(clock.set, talk, self._clock.now() + before.uncertainty)
-        return before, await self._correct(meter, before, 0, "set", talk, change)
+        return before, await self._correct(meter, before, 0, f"set by {by}", talk, change)
 
     async def _measure(self, meter: BusMeter, talk: Talk) -> ClockReading:
         reading = await self._get(meter, talk)

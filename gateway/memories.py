@@ -127,9 +127,9 @@ class Memories:
         if filler is not None:
             filler.wake(meter.id)
 
-    async def set_clock(self, meter: BusMeter) -> tuple[ClockReading, ClockReading]:
+    async def set_clock(self, meter: BusMeter, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock on a person's order: see `ClockWork.set`."""
-        return await self._clock_work.set(meter)
+        return await self._clock_work.set(meter, by)
 
     def status(self) -> dict[str, MemoryStatus]:
         """Return what is known of the meters that have a memory or a clock."""

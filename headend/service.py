@@ -14,6 +14,7 @@ from headend.completeness import Completeness
 from headend.derive import Moduli
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
+from headend.orders import ClockSet, Orders, SetClock
 from headend.readings import (
     BadRequestError,
     NotFoundError,
@@ -51,9 +52,9 @@ class Found(NamedTuple):
 class Office:
     """The head-end's façade.
 
-    `log` None: no change feed here. `read_device` None: nobody here reads meters. `health` returns what keeps the
-    gateway from being ready, in plain words; nothing means ready. `moduli` gives, for a device and a register's OBIS,
-    the stored value at which it turns over to zero. `measures` are asked at every scrape.
+    `log` None: no change feed here. `read_device` None: nobody here reads meters; `set_clock` likewise. `health`
+    returns what keeps the gateway from being ready, in plain words; nothing means ready. `moduli` gives, for a device
+    and a register's OBIS, the stored value at which it turns over to zero. `measures` are asked at every scrape.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Office:
         *,
         moduli: Moduli | None = None,
         measures: Sequence[Measures] = (),
+        set_clock: SetClock | None = None,
         unpack: Unpack = codec.unpack,
     ) -> None:
         self.tokens = tokens
@@ -78,6 +80,7 @@ class Office:
         self._log = log
         self._feed = Feed(log, unpack) if log is not None else None
         self._on_demand = OnDemand(read_device) if read_device is not None else None
+        self._orders = Orders(set_clock) if set_clock is not None else None
         self._health = health
         self._measures = measures
 
@@ -272,6 +275,15 @@ class Office:
             for block in blocks
             for reading in readings_of(block)
         ]
+
+    async def set_clock(self, grant: Grant, device_id: str) -> ClockSet:
+        """Set a meter's clock. Raises `NotFoundError`, or the `MeterError` that kept it from being set."""
+        self.device(grant, device_id)
+        if not self._sight(grant).sees(device_id, self.clock()):
+            raise NotFoundError(f"there is no device {device_id}")
+        if self._orders is None:
+            raise NotFoundError("nobody at this site sets meters' clocks")
+        return await self._orders.set_clock(device_id, f"token {grant.token}")
 
     def _here(self, device: str) -> Installation | None:
         return installation_on(self._registry.installations_of(device), self.clock())

@@ -11,8 +11,10 @@ import structlog
 from gateway.app import Gateway
 from metergate import health
 from metergate.site import EmbeddedSettings, SiteFile, devices_of, installations_of, moduli_of, points_of
+from metering.model import SECOND
 from metering.ports import ReadingsStore
 from metering.secret import resolve_secret
+from metering.timing import to_rfc3339
 from storage.codec import count
 from storage.embedded import EmbeddedStore
 from storage.log import Log, LogLimits
@@ -121,11 +123,17 @@ def build(site: SiteFile, *, with_api: bool) -> Parts:
 
 def build_office(parts: Parts) -> "Office":
     """Return the head-end's office over these parts."""
+    from headend.orders import ClockSet  # noqa: PLC0415 - only where the API runs
     from headend.registry import MemoryRegistry  # noqa: PLC0415 - only where the API runs
     from headend.service import Office  # noqa: PLC0415 - as above
     from headend.tokens import TokenBook  # noqa: PLC0415 - as above
 
     site = parts.site
+
+    async def set_clock(device: str, by: str) -> ClockSet:
+        before, after = await parts.gateway.set_clock(device, by)
+        return ClockSet(device, before.offset / SECOND, after.offset / SECOND, to_rfc3339(after.at))
+
     return Office(
         MemoryRegistry(points_of(site), devices_of(site), installations_of(site)),
         parts.store,
@@ -135,4 +143,5 @@ def build_office(parts: Parts) -> "Office":
         lambda: health.problems(parts),
         moduli=moduli_of(site),
         measures=[lambda: health.measures(parts)],
+        set_clock=set_clock,
     )

@@ -26,7 +26,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = batches()
     store.write(made)
     log.append_now([pack(batch) for batch in made])
-    office = Office(registry(), store, log, tokens, meters.read, lambda: reasons, lambda: NOW)
+    office = Office(
+        registry(), store, log, tokens, meters.read, lambda: reasons, lambda: NOW, set_clock=meters.set_clock
+    )
     with TestClient(create_app(office), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:
         yield Site(office, client, store, log, tokens, meters, reasons)
     tokens.close()

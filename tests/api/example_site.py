@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fastapi.testclient import TestClient
 
+from headend.orders import ClockSet
 from headend.registry import MemoryRegistry
 from headend.service import Office
 from headend.tokens import TokenBook
@@ -25,7 +26,7 @@ from metering.model import (
     Skipped,
     Source,
 )
-from metering.timing import from_rfc3339
+from metering.timing import from_rfc3339, to_rfc3339
 from storage.embedded import EmbeddedStore
 from storage.log import Log
 
@@ -53,6 +54,13 @@ class Meters:
             raise self.error
         layout = Layout(Kind.REGISTER, Source.ON_DEMAND, 0, ENERGY.columns)
         return [Block(layout, device, NOW, NOW + SECOND, (4711,))]
+
+    async def set_clock(self, device: str, by: str) -> ClockSet:
+        assert by.startswith("token ")
+        self.asked.append(device)
+        if self.error is not None:
+            raise self.error
+        return ClockSet(device, -75.5, 0.1, to_rfc3339(NOW))
 
 
 @dataclass

@@ -78,6 +78,18 @@ def test_a_meter_that_hangs_there_no_more_is_not_read_now_by_the_region(site: Si
     assert site.client.post("/v1/devices/m2/reads", headers=site.token(regions=["js/nj"])).status_code == 200
 
 
+def test_a_clock_is_set_by_an_admin_of_its_region_alone(site: Site) -> None:
+    def status(device: str, *scopes: str, regions: tuple[str, ...] = ("",)) -> int:
+        headers = site.token(*scopes, regions=regions)
+        return site.client.post(f"/v1/devices/{device}/clock", headers=headers).status_code
+
+    assert status("m2", "readings:read") == 403
+    assert status("m3", "admin", regions=("js/nj",)) == status("m99", "admin") == 404
+    assert site.meters.asked == []
+    assert status("m2", "admin", regions=("js/nj",)) == 200
+    assert site.meters.asked == ["m2"]
+
+
 def test_health_is_open_and_metrics_are_for_this_machine_or_an_admin(site: Site) -> None:
     assert site.client.get("/healthz").status_code == 200
     assert site.client.get("/readyz").status_code == 200

@@ -94,6 +94,19 @@ def test_a_meter_that_cannot_be_read_now_says_whose_fault_it_is(
     assert answer.json().get("code") == getattr(error, "code", None)
 
 
+def test_a_clock_that_was_set_tells_how_it_was_before_and_after(site: Site) -> None:
+    answer = site.client.post("/v1/devices/m2/clock", headers=site.token("admin"))
+    assert answer.json() == {
+        "device": "m2",
+        "offset_before_s": -75.5,
+        "offset_after_s": 0.1,
+        "set_at": "2026-11-02T00:00:00Z",
+    }
+    site.meters.error = RefusedError("not now", code=0)
+    refused = site.client.post("/v1/devices/m2/clock", headers=site.token("admin"))
+    assert (refused.status_code, refused.json()["fault"]) == (409, "meter")
+
+
 def test_a_meter_is_read_now(site: Site) -> None:
     answer = site.client.post("/v1/devices/m2/reads", headers=site.token())
     (row,) = answer.json()["readings"]

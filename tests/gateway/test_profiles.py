@@ -88,11 +88,11 @@ def test_a_person_sets_a_clock_after_the_rows_that_it_touches_were_read(virtual:
         await site.reads.read(task, Lane.SCHEDULE)
         await asyncio.sleep(3600)
         meter.done.clear()
-        before, after = await site.clock_work.set(site.bus_meters[0])
+        before, after = await site.clock_work.set(site.bus_meters[0], "me")
         assert meter.done == ["4 rows", "set"]
         assert (round(before.offset / SECOND), round(after.offset / SECOND)) == (-5 * 3600, 0)
         (event,) = [event for event in [*site.recorder._events] if event.name == "meter-clock-corrected"]
-        assert (event.detail["how"], event.detail["before"]) == ("set", "-18000.000")
+        assert (event.detail["how"], event.detail["before"]) == ("set by me", "-18000.000")
         await asyncio.sleep(2 * 3600)
         await site.reads.read(task, Lane.SCHEDULE)
         await site.recorder.commit()
@@ -112,7 +112,7 @@ def test_a_clock_set_back_lets_the_intervals_that_come_twice_be_read_again(virtu
         site.clocks.note("m1", await meter.get(_Free(site)))
         meter.done.clear()
         rows = site.intake.rows_of(task)
-        await site.clock_work.set(site.bus_meters[0])
+        await site.clock_work.set(site.bus_meters[0], "me")
         await site.recorder.commit()
         newest = rows.grid.at_or_before(NOON + 2 * HOUR)
         assert rows.counts(newest).missing >= 8
@@ -151,9 +151,9 @@ def test_a_correction_that_was_not_confirmed_is_noted_all_the_same(virtual: Run,
 
         meter.set = set_and_fall_silent
         with pytest.raises(NoAnswerError):
-            await site.clock_work.set(site.bus_meters[0])
+            await site.clock_work.set(site.bus_meters[0], "me")
         await site.recorder.commit()
-        assert [event.detail["how"] for event in site.events("meter-clock-corrected")] == ["set, not confirmed"]
+        assert [event.detail["how"] for event in site.events("meter-clock-corrected")] == ["set by me, not confirmed"]
         assert len(site.clocks.corrections("m1")) == 1
 
     virtual(run())
@@ -164,7 +164,7 @@ def test_a_clock_is_not_set_while_ours_is_not_trusted(virtual: Run, make_site: M
         site = make_site()
         site.clock._floor = NOON + 400 * HOUR
         with pytest.raises(RefusedError):
-            await site.clock_work.set(site.bus_meters[0])
+            await site.clock_work.set(site.bus_meters[0], "me")
         assert site.meters[0].done == []
 
     virtual(run())
