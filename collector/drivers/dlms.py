@@ -21,7 +21,7 @@ from collector.keys import InvocationCounter, MeterKeys
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.errors import CounterTooLowError
 from collector.protocols.dlms.references import Attribute, DataAccessResult
-from collector.protocols.dlms.session import Session
+from collector.protocols.dlms.session import Association, Session
 from metering.errors import AuthError, FrameError, MeterError, RefusedError, TransportError
 
 CLOSE_LIMIT_S = 3.0  # release and disconnect together: a courtesy
@@ -52,10 +52,11 @@ class DlmsDriver:
         self.profile = profile
         self.line = line
         self.access = access
+        self._association = access.association(profile.max_pdu)
         self.time = MeterTime(profile.clock or ClockSpec(), zone)
         self.firmware: str | None = None  # None: not asked yet; empty: it has none
         self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
-        self._keys = keys
+        self.keys = keys
         self._counter = counter
         self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
 
@@ -97,17 +98,12 @@ class DlmsDriver:
             if not self._broken:
                 await self._farewell(talk, carrier)
 
-    async def _associated(self, transact: Transact, access: DlmsAccess | None = None) -> tuple[Carrier, Session]:
-        """Return an open way to the meter and the session on it. Raises `MeterError`."""
-        access = access or self.access
-        carrier = self._carrier(transact, access)
-        counted = access.counted
-        session = Session(
-            access.association(self.profile.max_pdu),
-            self._keys,
-            self._counter if counted else None,
-            limit=self.profile.max_reply,
-        )
+    async def _associated(self, transact: Transact, public: Association | None = None) -> tuple[Carrier, Session]:
+        """Return an open way to the meter and the session on it, ours or the public client's. Raises `MeterError`."""
+        association = public or self._association
+        carrier = self._carrier(transact, association.client)
+        counter = self._counter if public is None and self.access.counted else None
+        session = Session(association, self.keys, counter, limit=self.profile.max_reply)
         self._broken = True
         try:
             await carrier.open()
@@ -151,7 +147,7 @@ class DlmsDriver:
             MeterError: it does not tell.
 
         """
-        carrier, session = await self._associated(transact, self.access.public())
+        carrier, session = await self._associated(transact, self.access.public().association(self.profile.max_pdu))
         talk = DlmsTalk(transact, carrier, session)
         self._broken = True
         timed = await talk.run(session.get(Attribute(1, self.access.counter_obis, 2)))
@@ -162,16 +158,16 @@ class DlmsDriver:
             raise FrameError(f"{self.access.counter_obis} shows no invocation counter", meter=self.device)
         counter.raise_to(value + 1)
 
-    def _carrier(self, transact: Transact, access: DlmsAccess) -> Carrier:
-        profile = self.profile
+    def _carrier(self, transact: Transact, client: int) -> Carrier:
+        profile, access = self.profile, self.access
         if self.line.transport == "wrapper":
             return WrapperCarrier(
-                transact, access.client, access.server, profile.turnaround, profile.max_reply, fresh=self._broken
+                transact, client, access.server, profile.turnaround, profile.max_reply, fresh=self._broken
             )
         return HdlcCarrier(
             transact,
             self.line,
-            access.client,
+            client,
             access.hdlc_address,
             profile.turnaround,
             profile.max_reply,

@@ -6,6 +6,7 @@ from typing import Literal
 from collector.dlms_profile import DlmsProfile
 from collector.protocols.dlms.hdlc import ServerAddress
 from collector.protocols.dlms.session import Association, Mechanism, Security
+from metering.errors import ConfigError
 
 PUBLIC_CLIENT = 16
 
@@ -54,6 +55,11 @@ class DlmsAccess:
         return self.security != "none" or self.authentication == "high-gmac"
 
     @property
+    def protection(self) -> Security:
+        """Return how APDUs are protected."""
+        return _SECURITIES[self.security]
+
+    @property
     def hdlc_address(self) -> ServerAddress:
         """Return the server's address in HDLC frames."""
         size = self.address_bytes
@@ -62,17 +68,25 @@ class DlmsAccess:
         return ServerAddress(self.server, self.physical or 0, size)
 
     def association(self, max_pdu: int) -> Association:
-        """Return what is asked for; `max_pdu` is the longest APDU in bytes that we take."""
-        return Association(
-            client=self.client,
-            server=self.server,
-            mechanism=_MECHANISMS[self.authentication],
-            security=_SECURITIES[self.security],
-            ciphering=self.ciphering,
-            client_title=self.client_title,
-            server_title=self.system_title,
-            max_pdu=max_pdu,
-        )
+        """Return what is asked for; `max_pdu` is the longest APDU in bytes that we take.
+
+        Raises:
+            ConfigError: such an association cannot be.
+
+        """
+        try:
+            return Association(
+                client=self.client,
+                server=self.server,
+                mechanism=_MECHANISMS[self.authentication],
+                security=self.protection,
+                ciphering=self.ciphering,
+                client_title=self.client_title,
+                server_title=self.system_title,
+                max_pdu=max_pdu,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def public(self) -> "DlmsAccess":
         """Return how the public client asks the same meter."""

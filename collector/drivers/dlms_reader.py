@@ -1,7 +1,6 @@
 """Reads the values of a DLMS meter's points as they are now (capability `Reader`). Owns no wire and no schedule."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
@@ -10,15 +9,14 @@ from collector.capabilities import Talk
 from collector.dlms_tables import DlmsPoint
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_talk import NOT_THERE, Timed, own_talk
-from collector.drivers.dlms_values import number_of, scale_of, time_of
+from collector.drivers.dlms_values import layout_of, number_of, scale_of, time_of
 from collector.exchange import Exchange
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.references import Attribute, DataAccessResult
 from metering.errors import FrameError, MeterError, RefusedError
-from metering.model import Block, Column, Kind, Layout, Source
+from metering.model import Block, Column, Kind, Source
 from metering.quality import Quality
 
-_LAYOUTS = 1024
 # For a forecast: bytes of an item in requests and replies, of an APDU around them, and of one association.
 _ASKED, _ANSWERED, _AROUND = 11, 8, 40
 _OPENING = ((40, 40), (90, 90), (80, 80))  # link, association, third and fourth pass
@@ -145,7 +143,7 @@ class DlmsReader:
             quality = tuple(int(Quality.NOT_AVAILABLE) if value is None else 0 for value in values)
             if not timed.asked_at:  # each object was asked for alone, and none gave a value
                 continue
-            layout = _layout(kind, source, self._interval, tuple(column for column, _ in items))
+            layout = layout_of(kind, source, self._interval, tuple(column for column, _ in items))
             yield Block(
                 layout,
                 self._driver.device,
@@ -203,9 +201,3 @@ def _nothing(found: dict[str, str]) -> RefusedError:
     return RefusedError(
         f"the meter has none of the points that are asked for: {name}: {reason}", code=DataAccessResult.OBJECT_UNDEFINED
     )
-
-
-@lru_cache(maxsize=_LAYOUTS)
-def _layout(kind: Kind, source: Source, interval: int, columns: tuple[Column, ...]) -> Layout:
-    """Return the one layout object of these columns: batches and watches know layouts by identity."""
-    return Layout(kind, source, interval, columns)

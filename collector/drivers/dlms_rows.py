@@ -1,7 +1,6 @@
 """A profile's buffer as blocks and events: times, statuses and values put together. Reads no meter."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -9,16 +8,15 @@ from typing import Any, NamedTuple
 from collector.dlms_tables import EventsSpec, event_of
 from collector.drivers.dlms_shape import Shape, ValueColumn
 from collector.drivers.dlms_times import MeterTime, Moment, in_order
-from collector.drivers.dlms_values import word_of
+from collector.drivers.dlms_values import layout_of, word_of
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.axdr import Tag
 from collector.protocols.dlms.load_profile import BufferReader
 from metering.errors import FrameError
 from metering.events import METER_OTHER
-from metering.model import SECOND, Block, Column, Event, Kind, Layout, Number, Source
+from metering.model import SECOND, Block, Column, Event, Number, Source
 from metering.quality import Quality
 
-_LAYOUTS = 1024
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
 _NOT_AVAILABLE = int(Quality.NOT_AVAILABLE)
 
@@ -133,7 +131,9 @@ def to_blocks(
     groups = []
     for kind in dict.fromkeys(column.kind for column in shape.values):
         chosen = [index for index, column in enumerate(shape.values) if column.kind is kind]
-        layout = _layout(kind, grid.interval, tuple(_column(shape.values[i], numbers[i]) for i in chosen))
+        layout = layout_of(
+            kind, Source.PROFILE, grid.interval, tuple(_column(shape.values[i], numbers[i]) for i in chosen)
+        )
         values = list(zip(*(columns[i] for i in chosen), strict=True))
         groups.append((layout, values, any(None in columns[i] for i in chosen)))
     blocks = []
@@ -195,12 +195,6 @@ def _number_types(raw: bytes, shape: Shape, columns: Sequence[list[Any]]) -> lis
 
 def _column(column: ValueColumn, number: Number) -> Column:
     return Column(column.obis, column.unit, column.scale, number)
-
-
-@lru_cache(maxsize=_LAYOUTS)
-def _layout(kind: Kind, interval: int, columns: tuple[Column, ...]) -> Layout:
-    """Return the one layout object of these columns: batches and watches know layouts by identity."""
-    return Layout(kind, Source.PROFILE, interval, columns)
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """One COSEM value as a number of a channel, a time or a serial number, or why it is none. Reads no meter."""
 
+from functools import lru_cache
+
 from collector.dlms_tables import DlmsPoint
 from collector.dlms_units import NO_UNIT, measure
 from collector.drivers.dlms_shape import ScalerUnit
 from collector.drivers.dlms_times import MeterTime
 from collector.protocols.dlms.axdr import Data, Tag
 from metering.errors import FrameError
-from metering.model import SECOND, Number
+from metering.model import SECOND, Column, Kind, Layout, Number, Source
 
 MAX_IDENTITY = 64  # characters
+_LAYOUTS = 2048  # kept: one for each model, kind and choice of points
 
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
 
@@ -93,6 +96,12 @@ def word_of(status: object) -> int:
     if isinstance(status, str) and status.strip("01") == "":
         return int(status[::-1] or "0", 2)
     return 0
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def layout_of(kind: Kind, source: Source, interval: int, columns: tuple[Column, ...]) -> Layout:
+    """Return the one layout object of these columns: batches and watches know layouts by identity."""
+    return Layout(kind, source, interval, columns)
 
 
 def words(data: Data) -> str:
