@@ -130,13 +130,14 @@ class RecordClass(Table):
 class LoadRecord(Table):
     """Load records (06xxxxxx): depth, classes, and the layout of a block, all of which makers may do differently.
 
-    `piece` is how many blocks one request asks for. `stamps` says which end of the interval a block is stamped with.
+    `piece` is how many blocks one request asks for (0: as many as one frame holds). `stamps` says which
+    end of the interval a block is stamped with.
     `sections`: an answer for one class has the separators of `all` classes or its `own` alone. `ask_interval`: the
     meter's own intervals (04000A02 on) are read and win.
     """
 
     days: int = Field(60, ge=1)
-    piece: int = Field(8, ge=1, le=MAX_BLOCKS)
+    piece: int = Field(0, ge=0, le=MAX_BLOCKS)
     stamps: Literal["begin", "end"] = "end"
     sections: Literal["all", "own"] = "all"
     ask_interval: bool = True

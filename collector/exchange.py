@@ -57,6 +57,10 @@ class Exchange(NamedTuple):
     fresh: bool = False
     speed: Speed | None = None
 
+    def __repr__(self) -> str:
+        # What goes on the wire may hold a password: it is never shown.
+        return f"Exchange(unit {self.unit}, {len(self.pdu)} bytes)"
+
 
 class Answer(NamedTuple):
     """A reply's PDU (with a `receiver`: what it returned), and when its request went out and the reply was there.

@@ -12,7 +12,7 @@ from collector.dlt645_tables import Point
 from collector.drivers.dlt645_plan import Holes, Stamp, Step, blocks_of, decode, plan, single
 from collector.drivers.dlt645_talk import Dlt645Talk, exchange, own
 from collector.exchange import Exchange, Transact
-from collector.protocols.dlt645.errors import NO_DATA, OTHER
+from collector.protocols.dlt645.errors import UNREADABLE
 from collector.protocols.dlt645.frame import WILDCARD, address_text, check_address
 from collector.protocols.dlt645.reading import answer_length, read_request
 from collector.protocols.dlt645.writes import address_request
@@ -72,7 +72,7 @@ class _Search:
         """Queue a refused block's points one by one; raise where that cannot help."""
         self._refusals += 1
         patience = MAX_REFUSALS if read else self._patience_of_all
-        if not error.code & (NO_DATA | OTHER) or self._refusals > patience:
+        if not error.code & UNREADABLE or self._refusals > patience:
             raise error
         if step.is_block:
             self.blocks.add(step.di)

@@ -7,7 +7,7 @@ from collector.capabilities import Talk
 from collector.dlt645_profile import Dlt645Profile
 from collector.dlt645_tables import EventTable, StatusTable
 from collector.drivers.dlt645_talk import Dlt645Talk, own
-from collector.protocols.dlt645.errors import NO_DATA, OTHER
+from collector.protocols.dlt645.errors import UNREADABLE
 from collector.protocols.dlt645.events import EVENTS, STAMP, Fields, Stamps, parse_record
 from collector.protocols.dlt645.identifiers import back
 from collector.protocols.dlt645.status import parse_word
@@ -101,7 +101,7 @@ class Dlt645Events:
         try:
             reply = await talk.read(di, size)
         except RefusedError as error:
-            if not error.code & (NO_DATA | OTHER):
+            if not error.code & UNREADABLE:
                 raise
             self._absent.add(di)
             return None

@@ -10,6 +10,7 @@ from collector.drivers.dlt645_plan import Stamp, blocks_of, channels_of, decode,
 from collector.drivers.dlt645_talk import Reply, own
 from collector.protocols.dlt645.errors import NO_DATA
 from collector.protocols.dlt645.frame import OVERHEAD
+from collector.protocols.dlt645.identifiers import EDITIONS
 from collector.protocols.dlt645.load_record import (
     GIVEN_TIME,
     NEWEST,
@@ -36,7 +37,6 @@ class LoadRecordReader:
     def __init__(self, profile: Dlt645Profile, device: str, records: LoadRecord, made: RecordClass) -> None:
         self.name = f"load_record_{made.number}"
         self.interval = round(made.interval)
-        self.piece_rows = records.piece
         self._profile = profile
         self._device = device
         self._records = records
@@ -48,6 +48,7 @@ class LoadRecordReader:
         self.channels = channels_of(self._points)
         self._block = len(self._layout.header) + 1 + 5 + self._layout.tail
         self._block += len(self._layout.sizes) * len(self._layout.separator) + sum(size for _, size in self._items)
+        self.piece_rows = records.piece or max(1, (profile.max_data - EDITIONS["2007"].size) // self._block)
 
     @property
     def depth(self) -> Depth:

@@ -6,6 +6,7 @@ from metering.errors import AuthError, FrameError, MeterError, RefusedError
 OTHER = 0x01
 NO_DATA = 0x02
 NOT_AUTHORISED = 0x04
+UNREADABLE = OTHER | NO_DATA | NOT_AUTHORISED  # a refused read with one of these is about that item, not about all
 
 # Bits of the error byte; the 1997 edition has other words for the first two.
 WORDS = {

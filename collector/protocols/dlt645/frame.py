@@ -102,8 +102,8 @@ def matches(asked: str, answered: str) -> bool:
 
 
 def station(address: str) -> int:
-    """Return the number that tells this address apart on its wire."""
-    return int(address, 16)
+    """Return the number that tells this address apart on its wire: its own, where it is a meter's."""
+    return int(address) if address.isdecimal() else 10**12 + int(address, 16)
 
 
 def build_frame(address: str, control: int, data: bytes = b"", *, wake: int = 0) -> bytes:

@@ -51,7 +51,7 @@ async def test_a_piece_of_each_class_of_load_records_is_read(site: Site, number:
     await reader.prepare(talk)
     blocks: list[Block] = []
     start = from_rfc3339("2026-11-23T04:00:00Z")
-    await reader.read_profile(talk, start, start + 8 * QUARTER, into=blocks)
+    await reader.read_profile(talk, start, start + 20 * QUARTER, into=blocks)
     slots = sorted({block.slot for block in blocks})
     assert slots == [start + n * QUARTER for n in range(1, reader.piece_rows + 1)]
     assert {block.layout.source for block in blocks} == {Source.PROFILE}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector.keys import MeterKeys
 from collector.protocols.dlt645.errors import error_words
-from collector.protocols.dlt645.frame import WILDCARD, Frame, build_frame, matches, parse_frame
+from collector.protocols.dlt645.frame import WILDCARD, Frame, build_frame, matches, parse_frame, station
 from collector.protocols.dlt645.identifiers import di_bytes, di_text
 from collector.protocols.dlt645.reading import Request, checked, read, read_request
 from collector.protocols.dlt645.receiver import Dlt645Receiver, Listener
@@ -254,6 +254,8 @@ def test_shortened_addresses_match_any_high_pair():
     assert matches("AAAAAAAA4321", METER)
     assert not matches("AAAAAAAA4322", METER)
     assert matches(WILDCARD, METER)
+    assert station(METER) == 4321
+    assert station(WILDCARD) > 10**12
     with pytest.raises(ValueError, match="not an address"):
         build_frame("4321AAAAAAAA", 0x11)
 
