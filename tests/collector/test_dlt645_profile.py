@@ -131,3 +131,13 @@ def test_a_users_own_model_is_one_more_file(tmp_path: Path):
         load_dlt645_profile("dlt645_min", tmp_path)
     with pytest.raises(ConfigError, match="has no point 'ee'; did you mean 'e'"):
         load_dlt645_profile("dlt645_mine", tmp_path).select(("ee",))
+
+
+def test_the_example_in_the_documentation_loads_and_its_frames_hold(tmp_path: Path):
+    text = (Path(__file__).parents[2] / "docs" / "adding-a-dlt645-meter.md").read_text()
+    path = tmp_path / "dlt645_acme_e1.toml"
+    path.write_text(text.split("```toml\n")[1].split("```")[0])
+    profile = read_dlt645_profile(path)
+    assert profile.clock.broadcast == "high-first"
+    for test in profile.test:
+        check_frames(profile, test)
