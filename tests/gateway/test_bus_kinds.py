@@ -14,8 +14,10 @@ from metering.model import Block, Source
 from simulators.dlms_meter import DlmsMeter
 from simulators.dlms_security import GMAC_CLIENT, READER
 from simulators.dlms_security import test_keys as keys_of_simulators
+from simulators.dlms_serial import DlmsLine
 from simulators.dlms_tcp import DlmsTcpServer
 from simulators.dlt645_meter import Dlt645Made, Dlt645Meter
+from simulators.dlt645_serial import Dlt645SerialLine
 from simulators.dlt645_tcp import Dlt645TcpServer
 from simulators.meter import Meter, MeterSettings
 from storage.log import Log, LogLimits
@@ -140,3 +142,27 @@ async def test_a_dlt645_meter_is_read_by_its_address(make: Make):
     assert IMPORT in shown(await gateway.read_now("m"))
     await end(gateway)
     await server.close()
+
+
+@pytest.mark.parametrize("start", ["direct", "mode-e"])
+@pytest.mark.usefixtures("keys")
+async def test_a_dlms_meter_on_a_serial_line_is_read(make: Make, start: str):
+    line = DlmsLine({1: DlmsMeter(Meter(MeterSettings(serial=SERIAL)))}, mode_e=start == "mode-e")
+    bus = {"kind": "hdlc", "port": str(line.start()), "start": start}
+    gateway = make(bus, {**dlms(bus, LOW), "only": ["active_energy_import"]})
+    assert shown(await gateway.read_now("m")) == {IMPORT}
+    await end(gateway)
+    line.close()
+
+
+async def test_a_dlt645_meter_on_a_serial_line_is_read(make: Make):
+    profile = load_dlt645_profile("dlt645_2007_3p")
+    meter = Dlt645Meter(Meter(MeterSettings(serial=ADDRESS)), profile, Dlt645Made(ADDRESS))
+    line = Dlt645SerialLine({ADDRESS: meter})
+    gateway = make(
+        {"kind": "dlt645", "port": str(line.start()), "open_as": "8N1"},
+        {"profile": "dlt645_2007_3p", "address": ADDRESS, "only": ["active_import"]},
+    )
+    assert IMPORT in shown(await gateway.read_now("m"))
+    await end(gateway)
+    line.close()
