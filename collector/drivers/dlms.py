@@ -16,7 +16,7 @@ from collector.drivers.dlms_shape import ScalerUnit, parse_scaler_unit
 from collector.drivers.dlms_talk import DlmsTalk, own_talk
 from collector.drivers.dlms_times import MeterTime
 from collector.drivers.dlms_values import identity_text
-from collector.exchange import Transact
+from collector.exchange import Speed, Transact
 from collector.keys import InvocationCounter, MeterKeys
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.errors import CounterTooLowError
@@ -58,6 +58,7 @@ class DlmsDriver:
         self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
         self.keys = keys
         self._counter = counter
+        self._speed: Speed | None = None  # that mode E came to
         self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
 
     # --- conversations ------------------------------------------------------------------------------------------------
@@ -118,6 +119,8 @@ class DlmsDriver:
             error.meter = error.meter or self.device
             raise
         self._broken = False
+        if isinstance(carrier, HdlcCarrier):
+            self._speed = carrier.speed
         return carrier, session
 
     async def _farewell(self, talk: DlmsTalk, carrier: Carrier) -> None:
@@ -174,6 +177,7 @@ class DlmsDriver:
             info=profile.hdlc.info,
             window=profile.hdlc.window,
             fresh=self._broken,
+            speed=self._speed,
         )
 
     # --- what is known of the meter -----------------------------------------------------------------------------------

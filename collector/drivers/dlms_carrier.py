@@ -15,7 +15,7 @@ from collector.protocols.dlms.hdlc import ServerAddress
 from collector.protocols.dlms.mode_e import IdentificationReceiver, acknowledge, identify_request, parse_identification
 from collector.protocols.dlms.station import HdlcStation
 from collector.protocols.dlms.wrapper import MAX_APDU, WrapperReceiver, wrap
-from metering.errors import FrameError, MeterError
+from metering.errors import FrameError, MeterError, NoAnswerError
 
 SIGN_ON = Speed(300, "7E1")  # IEC 62056-21 clause 6.3.1
 IDENTIFICATION_BYTES = 25  # of the usual identification message
@@ -112,7 +112,10 @@ class WrapperCarrier:
 
 
 class HdlcCarrier:
-    """An HDLC link, with a mode E start before it where the line wants that."""
+    """An HDLC link, with a mode E start before it where the line wants that.
+
+    `speed` is the one that mode E came to the last time, and after `open` the one that it came to now.
+    """
 
     def __init__(
         self,
@@ -126,7 +129,7 @@ class HdlcCarrier:
         info: int,
         window: int,
         fresh: bool = False,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        speed: Speed | None = None,
     ) -> None:
         self._transact = transact
         self._line = line
@@ -135,14 +138,13 @@ class HdlcCarrier:
         self._turnaround_s = turnaround_s
         self._usual = info * window
         self._fresh = fresh
-        self._pause = pause
-        self._speed: Speed | None = None
+        self.speed = speed
         self._first: Answer | None = None
 
     async def open(self) -> None:
         """Start mode E where that is how it begins, and connect the link."""
         if self._line.start == "mode-e":
-            await self._start_mode_e()
+            await self._start()
         # Nothing is lost where a meter hears SNRM twice: the bus may repeat it.
         await drive(self._station.connect(), partial(self._send, once=False))
 
@@ -168,7 +170,7 @@ class HdlcCarrier:
     async def _send(self, frames: bytes, *, once: bool = True) -> bytes:
         agreed = self._station.agreed
         usual = min(self._usual, agreed.info_receive * agreed.window_receive) + FRAME_BYTES
-        answer = await self._exchange(frames, usual, self._station.receiver(), self._speed, once=once)
+        answer = await self._exchange(frames, usual, self._station.receiver(), self.speed, once=once)
         self._first = self._first or answer
         return answer.pdu
 
@@ -180,7 +182,15 @@ class HdlcCarrier:
         exchange = Exchange(self._unit, data, usual, self._turnaround_s, receiver, once=once, fresh=fresh, speed=speed)
         return await self._transact(exchange)
 
-    async def _start_mode_e(self) -> None:
+    async def _start(self) -> None:
+        """Start mode E. A meter that has not left HDLC does not hear it: it is spoken to as it was the last time."""
+        try:
+            await self._sign_on()
+        except NoAnswerError:
+            if self.speed is None:
+                raise
+
+    async def _sign_on(self) -> None:
         """Sign on at 300 baud and change to the speed that the meter offers (IEC 62056-21 mode E, Annex E).
 
         Raises:
@@ -192,5 +202,5 @@ class HdlcCarrier:
         if not meter.mode_e or not meter.baud:
             raise FrameError(f"the {meter.maker} meter does not offer mode E at a speed that is known")
         await self._exchange(acknowledge(meter.baud_char), 0, None, SIGN_ON)
-        self._speed = Speed(meter.baud, "8N1")
-        await self._pause(MODE_E_PAUSE_S)
+        self.speed = Speed(meter.baud, "8N1")
+        await asyncio.sleep(MODE_E_PAUSE_S)
