@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.last import Shown
+from gateway.settings import MeterSettings
 from metergate.parts import Parts
-from metergate.world import Places, SimulatedMeter
 from metering import timing
 from metering.model import SECOND
 from metering.quality import is_valid
@@ -26,9 +26,10 @@ POWER = ("1-0:16.7.0*255", "1-0:1.7.0*255", "1-0:36.7.0*255")
 class DemoView:
     """Shows the parts of a running demo until told to stop."""
 
-    def __init__(self, parts: Parts, places: Places, tokens: dict[str, str]) -> None:
+    def __init__(self, parts: Parts, broker: str, tokens: dict[str, str]) -> None:
         self._parts = parts
-        self._places = places
+        self._broker = broker
+        self._site_meters = parts.site.meter
         self._tokens = tokens
         self._console = Console()
         self._began = time.monotonic()
@@ -38,7 +39,7 @@ class DemoView:
 
         A terminal too low for both shows the hints first, and then as much of the table as it has room for.
         """
-        fits = self._console.is_terminal and self._console.height >= len(self._places.meters) + ROOM_FOR_THE_REST
+        fits = self._console.is_terminal and self._console.height >= len(self._site_meters) + ROOM_FOR_THE_REST
         if not fits:
             print("\n".join(self._hints()), flush=True)
         if not self._console.is_terminal:
@@ -50,7 +51,7 @@ class DemoView:
                 live.update(self._picture(with_hints=fits), refresh=True)
 
     def _hints(self) -> list[str]:
-        meters = f"{len(self._places.meters)} meters, broker {self._places.broker_name or 'none'}"
+        meters = f"{len(self._site_meters)} meters, broker {self._broker or 'none'}"
         meter = self._parts.site.meter[0]
         readings = f"/v1/meter-points/{meter.point}/readings?kind=register&obis=1-0:1.8.0*255"
         return [
@@ -97,7 +98,7 @@ class DemoView:
     def _meters(self) -> Table:
         table = Table("meter", "model", "at", "energy", "power", "measured", box=None, header_style="bold")
         now = timing.now()
-        for meter in self._places.meters:
+        for meter in self._site_meters:
             last = self._parts.gateway.last.of(meter.id)
             seen = self._parts.gateway.last.seen_at(meter.id)
             age = f"{(now - seen) / SECOND:4.0f} s ago" if seen else "not yet"
@@ -119,8 +120,12 @@ class DemoView:
         return table
 
 
-def _place(meter: SimulatedMeter) -> str:
-    return f"{meter.bus} unit {meter.unit}" if meter.bus else "mqtt"
+def _place(meter: MeterSettings) -> str:
+    if meter.bus is None:
+        return "mqtt"
+    if meter.dlms is not None:
+        return f"{meter.bus} client {meter.dlms.client} server {meter.dlms.server}"
+    return f"{meter.bus} {meter.address or f'unit {meter.unit}'}"
 
 
 def _shown(last: dict[str, Shown], codes: tuple[str, ...]) -> str:

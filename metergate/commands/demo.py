@@ -6,20 +6,20 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvloop
 from pydantic import ValidationError
 
 from headend.tokens import SCOPES, TokenBook
+from metergate.demo_site import demo_site, store_keys
 from metergate.demo_view import DemoView
 from metergate.gaps import count_gaps
 from metergate.http import bind, serve
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals
-from metergate.site import ApiSettings, SiteFile
+from metergate.site import ApiSettings
 from metergate.world import Places
 from metering import timing
 from metering.errors import ConfigError, StorageError
@@ -30,11 +30,7 @@ _INSTALLED = Path(__file__).parents[1] / "simulation.toml"
 FLEET = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[2] / "config" / "simulation.toml"
 START_S = 20.0  # the simulated site listens by then, or something is wrong with this machine
 GOODBYE_S = 5.0
-REGISTERS = "10s"
-MOMENTS = "5s"
-PUSHED = "1min"  # some of the publishing devices tell their totals once a minute
 TOKEN_DAYS = 1
-REGION = "demo/town"
 
 
 def run_demo(api: str, data: Path, seconds: float | None) -> None:
@@ -56,6 +52,7 @@ async def _run(api: str, data: Path, seconds: float | None) -> None:
 async def _run_over(listening: socket.socket, api: str, data: Path, stop: asyncio.Event, seconds: float | None) -> None:
     async with _world(data) as places:
         site = demo_site(places, data, api)
+        store_keys(site, places)
         parts = build(site, with_api=True)
         try:
             await _watch(parts, places, listening, stop, seconds)
@@ -73,7 +70,7 @@ async def _watch(
         asyncio.get_running_loop().call_later(seconds, stop.set)
     assert parts.office is not None  # noqa: S101 - built with the API
     app = create_app(parts.office)
-    view = DemoView(parts, places, fresh_tokens(parts.office.tokens))
+    view = DemoView(parts, places.broker_name, fresh_tokens(parts.office.tokens))
     async with asyncio.TaskGroup() as group:
         group.create_task(view.run(stop))
         await parts.run(lambda late: serve(app, listening, parts.site.api, late))
@@ -118,37 +115,6 @@ def _api_settings(listen: str) -> ApiSettings:
         return ApiSettings(listen=listen)
     except ValidationError as error:
         raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-
-
-def demo_site(places: Places, data: Path, api: str) -> SiteFile:
-    """Return the site file of the simulated meters, as a person would have written it."""
-    table: dict[str, Any] = {
-        "gateway": {"id": "demo", "data": str(data), "jitter": "500ms"},
-        "schedule": {"registers": REGISTERS, "instantaneous": MOMENTS},
-        "api": {"listen": api},
-        "bus": [
-            {"id": name, "kind": "rtu-over-tcp" if place.rtu else "tcp", "host": place.host, "port": place.port}
-            for name, place in places.tcp.items()
-        ],
-        "meter": [],
-    }
-    for name, path in places.rtu.items():
-        table["bus"].append({"id": name, "kind": "rtu", "port": path, "format": "8E1", "open_as": "8N1"})
-    if places.broker is not None:
-        table["mqtt"] = {"host": places.broker.host, "port": places.broker.port}
-    for number, meter in enumerate(places.meters, 1):
-        place = (
-            {"topic": meter.topic} if meter.topic else {"bus": meter.bus, "unit": meter.unit, "serial": meter.serial}
-        )
-        region = f"{REGION}/{meter.bus or 'offices'}"
-        point = f"MP-{number:06}"
-        own = {"schedule": {"registers": PUSHED}} if meter.topic else {}
-        common = {"id": meter.id, "profile": meter.profile, "point": point, "region": region}
-        table["meter"].append(common | place | own)
-    try:
-        return SiteFile.model_validate(table)
-    except ValidationError as error:
-        raise ConfigError(str(error.errors()[0]["msg"])) from None
 
 
 def fresh_tokens(book: TokenBook) -> dict[str, str]:

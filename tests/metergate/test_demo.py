@@ -111,7 +111,7 @@ def check_the_tokens(demo: Demo, data: Path) -> None:
     reader = demo.token("readings:read")
     rows = wait_for(lambda: demo.ask(reader, "/v1/readings/latest", limit=1000).json()["readings"], "readings")
     assert {row["device"] for row in rows}
-    assert len(demo.ask(reader, "/v1/meter-points", limit=1000).json()["meter_points"]) == 21
+    assert len(demo.ask(reader, "/v1/meter-points", limit=1000).json()["meter_points"]) == 28
     assert demo.ask("mg_00000000_wrong", "/v1/meter-points").status_code == 401
     assert demo.ask(demo.token("audit:read"), "/v1/meter-points").status_code == 403
     book = TokenBook(data / "state.db")
@@ -139,7 +139,7 @@ def check_nothing_is_stored_twice(data: Path) -> None:
             if reading.slot is not None and reading.channel.source == "poll":
                 slots[reading.channel, reading.slot] += 1
     store.close()
-    assert len(devices) == 21
+    assert len(devices) == 28
     assert set(times.values()) == {1}
     assert set(slots.values()) == {1}
 
@@ -154,7 +154,7 @@ def test_the_demo_reads_and_answers_and_a_second_start_tells_the_pause_between_a
     assert first.end() == 0
     readings, meters, gaps = first.summary()
     assert readings > 0
-    assert (meters, gaps) == (21, 0)
+    assert (meters, gaps) == (28, 0)
     assert gone(family)
 
     stopped_at = timing.now()
@@ -190,7 +190,7 @@ def test_a_signal_that_comes_twice_ends_the_demo_in_order(start: Callable[..., D
     if demo.process.poll() is None:
         demo.process.send_signal(signal.SIGINT)
     assert demo.end() == 0
-    assert demo.summary()[1] == 21
+    assert demo.summary()[1] == 28
     assert gone(family)
 
 
