@@ -52,6 +52,8 @@ class Cipher:
         self._title = title
         self._lowest = 0  # counter of the dedicated key
         self._before = 0
+        self._key = b""  # that of the request: its answer comes under the same even where it changed the keys
+        self._ak = b""
         self._envelope = Envelope()
 
     def begin(self) -> None:
@@ -86,7 +88,7 @@ class Cipher:
         if not plain or (not general and plain[0] != tags[closed.tag]):
             raise WrongKeyError("what came out is not what the tag says")
         self.take(closed.counter, dedicated=dedicated)
-        self._envelope = Envelope(closed.control, general, dedicated)
+        self._envelope, self._key, self._ak = Envelope(closed.control, general, dedicated), key, ak
         return plain
 
     def take(self, counter: int, *, dedicated: bool = False) -> None:
@@ -102,12 +104,11 @@ class Cipher:
     def close(self, plain: bytes, now: int, fault: DlmsFault | None) -> bytes:
         """Return the APDU protected as the request was."""
         control, general, dedicated = self._envelope
-        key = self.dedicated if dedicated else self._security.keys.encryption
         counter = self._security.own_counter(now)
         if fault is not None and fault.kind == "wrong_counter":
             counter -= 1 + max(fault.count, 1)
         control &= AUTHENTICATED | ENCRYPTED
-        content = protect(control, key, self._security.keys.authentication, self._security.title, counter, plain)
+        content = protect(control, self._key, self._ak, self._security.title, counter, plain)
         if general:
             tag = GENERAL_DED if dedicated else GENERAL_GLO
             return build_ciphered(Ciphered(tag, self._security.title, control, counter, content))

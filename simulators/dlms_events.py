@@ -76,7 +76,7 @@ class EventLog:
 
     def last(self, now: int) -> int:
         """Return the code of the last event; 0 when there was none."""
-        return max((event for event in self.events if event[0] <= now), default=(0, 0, None))[1]
+        return next((code for at, code, _ in reversed(self.events) if at <= now), 0)
 
     def code(self, ask: Ask) -> Data:
         """Return the code of the last event as an event object shows it."""

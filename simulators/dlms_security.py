@@ -99,7 +99,7 @@ class Security:
         self.settings = settings
         self.title = title
         self.clients = {client.address: client for client in settings.clients}
-        self.keys = settings.keys
+        self.keys = _copied(settings.keys)  # they may change, and settings may be shared
         self.expected: dict[int, int] = {}  # by client: the lowest counter that is taken
         self.refusals = 0  # APDUs with a counter that was too low
         self.failures: dict[int, int] = {}  # by client, in a row
@@ -145,3 +145,7 @@ class Security:
             self.failures.pop(client, None)
             return False
         return True
+
+
+def _copied(keys: MeterKeys) -> MeterKeys:
+    return MeterKeys(**{name: getattr(keys, name) for name in MeterKeys.__slots__})
