@@ -1,6 +1,7 @@
 """Makes Modbus and DL/T 645 meters: driver and readers from settings, profile and line. It speaks to none."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from collector.capabilities import PointLike, ProfileReader, Reader
@@ -23,6 +24,8 @@ from metering.model import Kind
 
 BOUNDARY_KINDS = frozenset({Kind.REGISTER, Kind.MAXIMUM_DEMAND})  # read at each boundary
 MOMENT_KINDS = frozenset({Kind.INSTANTANEOUS, Kind.AVERAGE})  # read at their own period
+
+_PROFILES = 64  # profiles kept, each for one zone
 
 # Told what a meter was found not to have: its id, and what says so as text (empty: only how it may be asked).
 OnHoles = Callable[[str, object], None]
@@ -54,7 +57,7 @@ def modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_h
 
 def dlt645_meter(file: GatewayFile, meter: MeterSettings, on_holes: OnHoles, keys: Keys | None) -> BusMeter:
     """Return a DL/T 645 meter. Raises `ConfigError`."""
-    profile = load_dlt645_profile(meter.profile, file.gateway.profiles)
+    profile = _in_zone(load_dlt645_profile(meter.profile, file.gateway.profiles), meter.zone)
     address = meter.address or ""
     secrets = Secrets(keys, meter.id)
 
@@ -77,6 +80,12 @@ def dlt645_meter(file: GatewayFile, meter: MeterSettings, on_holes: OnHoles, key
         whole=True,
         renew=secrets.renew,
     )
+
+
+@lru_cache(maxsize=_PROFILES)
+def _in_zone(profile: Dlt645Profile, zone: str) -> Dlt645Profile:
+    """Return the profile as of meters that keep this zone's time; one object for all of them."""
+    return profile if profile.zone == zone else profile.model_copy(update={"zone": zone})
 
 
 def _dlt645_profiles(profile: Dlt645Profile, device: str) -> list[ProfileReader]:

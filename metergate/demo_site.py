@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
+from collector.dlt645_profile import load_dlt645_profile
 from gateway.keystore import KeyStore, make_master
 from gateway.lines import keys_directory
 from metergate.site import SiteFile
@@ -28,7 +29,7 @@ from simulators.dlms_security import (
 REGISTERS = "10s"
 MOMENTS = "5s"
 PUSHED = "1min"  # some of the publishing devices tell their totals once a minute
-SLOW_LINE = {"registers": "1min", "instantaneous": "1min"}  # a line of 2400 baud, or one where a conversation is dear
+SLOW_LINE = {"registers": "30s", "instantaneous": "15s"}  # a line of 2400 baud, or one where a conversation is dear
 HOUR = 3600 * SECOND
 # How far back the meters' own profiles are read at the first start: as long as a slow line needs some seconds for.
 MEMORY_HOURS = 6
@@ -126,6 +127,7 @@ def _dlms(place: DlmsPlace, way: dict[str, Any], since: str) -> dict[str, Any]:
 
 def _dlt645(place: Dlt645Place, since: str) -> dict[str, Any]:
     meter = {"id": place.id, "profile": place.profile, "bus": place.bus, "address": place.address, "installed": since}
+    meter["zone"] = load_dlt645_profile(place.profile).zone
     return meter | ({"schedule": SLOW_LINE} if place.path else {})
 
 

@@ -88,6 +88,9 @@ def _check_keys_of_address(path: Path, index: int, meter: MeterSettings, bus: Bu
         raise error_at(path, ("meter", index, "unit"), "a meter on a Modbus bus has a unit address from 1 to 247")
     if speech == "dlt645" and meter.address is None:
         raise error_at(path, ("meter", index, "address"), "a DL/T 645 meter has an address of 12 digits, on its plate")
+    if speech == "dlt645" and "zone" not in meter.model_fields_set:
+        message = "a DL/T 645 meter keeps a local time and does not say which: write for example zone = 'Asia/Shanghai'"
+        raise error_at(path, ("meter", index, "zone"), message)
     if bus is not None and bus.kind == "wrapper" and meter.dlms is not None:
         for key in HDLC_ALONE:
             if getattr(meter.dlms, key) is not None:

@@ -137,7 +137,8 @@ async def test_a_dlt645_meter_is_read_by_its_address(make: Make):
     server = Dlt645TcpServer({ADDRESS: meter})
     host, port = await server.start()
     gateway = make(
-        {"kind": "dlt645-tcp", "host": host, "port": port}, {"profile": "dlt645_2007_3p", "address": ADDRESS}
+        {"kind": "dlt645-tcp", "host": host, "port": port},
+        {"profile": "dlt645_2007_3p", "address": ADDRESS, "zone": profile.zone},
     )
     assert IMPORT in shown(await gateway.read_now("m"))
     await end(gateway)
@@ -161,7 +162,7 @@ async def test_a_dlt645_meter_on_a_serial_line_is_read(make: Make):
     line = Dlt645SerialLine({ADDRESS: meter})
     gateway = make(
         {"kind": "dlt645", "port": str(line.start()), "open_as": "8N1"},
-        {"profile": "dlt645_2007_3p", "address": ADDRESS, "only": ["active_import"]},
+        {"profile": "dlt645_2007_3p", "address": ADDRESS, "zone": profile.zone, "only": ["active_import"]},
     )
     assert IMPORT in shown(await gateway.read_now("m"))
     await end(gateway)

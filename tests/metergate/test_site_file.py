@@ -77,6 +77,9 @@ point = "MP-D"
 region = "js/nj"
 """
 
+DLT645 = DLMS.replace("wan", "alley").replace('"wrapper"', '"dlt645-tcp"\nport = 8001').replace("d-1", "n-1")
+DLT645 = DLT645.replace("dlms_generic", "dlt645_2007").replace("MP-D", "MP-N")
+
 # name: (what is replaced, by what, the message after the file's name)
 CASES = {
     "an unknown key": ("unit = 1", "unti = 1", "16: meter[0].unti: unknown key; did you mean 'unit'?"),
@@ -206,6 +209,28 @@ CASES = {
         + "dlms = {server = 1}\n"
         + another(id="d-2", bus="wan", profile="dlms_generic", point="MP-D2").replace("unit = 3", ""),
         "41: meter[3].dlms: server 1 for client 16 is already the address of 'd-1' on wan",
+    ),
+    "a DL/T 645 meter without an address": (
+        "",
+        DLT645,
+        "34: meter[2].address: a DL/T 645 meter has an address of 12 digits, on its plate",
+    ),
+    "a DL/T 645 meter whose time nobody knows": (
+        "",
+        DLT645 + 'address = "000000000161"\n',
+        (
+            "34: meter[2].zone: a DL/T 645 meter keeps a local time and does not say which: write for example "
+            "zone = 'Asia/Shanghai'"
+        ),
+    ),
+    "two DL/T 645 meters of one address": (
+        "",
+        DLT645
+        + 'address = "000000000161"\nzone = "Asia/Shanghai"\n'
+        + another(id="n-2", bus="alley", profile="dlt645_2007", point="MP-N2").replace(
+            "unit = 3", 'address = "000000000161"\nzone = "Asia/Shanghai"'
+        ),
+        "46: meter[3].address: '000000000161' is already the address of 'n-1' on alley",
     ),
     "a topic without a broker": (
         '[mqtt]\nhost = "127.0.0.1"\n',
