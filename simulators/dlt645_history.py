@@ -63,9 +63,9 @@ class History:
     # -- settlements
 
     def settlement(self, di: str, back: int, now: int) -> bytes | None:
-        """Return an energy as it stood at the settlement so many back (midnight of a month's first day)."""
+        """Return an energy or a maximum as it stood at the settlement so many back (midnight of a month's first day)."""
         made = self.shown.profile.settlement
-        if made is None or not 1 <= back <= made.months or not self.shown.is_energy(di):
+        if made is None or not 1 <= back <= made.months or not self.shown.is_settled(di):
             return None
         month = self.shown.civil(now).replace(day=1, hour=0, minute=0, second=0)
         for _ in range(back - 1):

@@ -43,12 +43,11 @@ class Shown:
         parts = self.profile.sizes(block.points)
         return b"".join(self._item(point, values, at) if point else bytes(size) for point, size in parts)
 
-    def is_energy(self, di: str) -> bool:
-        """Tell whether an item or block has running totals, which are settled."""
-        if di in self._points:
-            return self._points[di].what is Kind.REGISTER
+    def is_settled(self, di: str) -> bool:
+        """Tell whether an item or block has running totals or maxima, which are frozen at settlement days."""
         block = self._blocks.get(di)
-        return block is not None and self.profile.point(block.points[0]).what is Kind.REGISTER
+        point = self.profile.point(block.points[0]) if block is not None else self._points.get(di)
+        return point is not None and point.what in (Kind.REGISTER, Kind.MAXIMUM_DEMAND)
 
     def items(self, points: list[Point], at: int) -> bytes:
         """Return the bytes of these points as of `at`."""

@@ -251,6 +251,8 @@ async def test_settlements_are_the_registers_at_the_months_beginnings(site: Site
     for at, value in shown.items():
         assert value == meter.meter.values(at)["1-0:1.8.0*255"] // 10_000_000
     assert {block.layout.interval for block in blocks} == {0}
+    assert list(column(blocks, "1-0:1.6.0*255")) == list(shown)
+    assert Kind.MAXIMUM_DEMAND in dict(reader.channels)
     assert reader.depth == (12, 336)
 
 
