@@ -69,28 +69,52 @@ class DlmsDriver:
 
     @asynccontextmanager
     async def _talk(self, transact: Transact) -> AsyncIterator[DlmsTalk]:
-        if self.access.counted and self._counter is not None and (self.access.read_counter or not self._counter.known):
-            await self._read_counter(transact, self._counter)
-        async with self._open(transact) as talk:
-            yield talk
-
-    @asynccontextmanager
-    async def _open(self, transact: Transact) -> AsyncIterator[DlmsTalk]:
+        counter = self._counter if self.access.counted else None
         try:
-            carrier, session = await self._associated(transact)
-        except CounterTooLowError as error:
-            # Its word is believed as far as a counter read without authentication is: once, and within bounds.
-            if self._counter is None or not error.expected:
-                raise
-            self._counter.raise_to(error.expected)
-            carrier, session = await self._associated(transact)
-        talk = DlmsTalk(transact, carrier, session)
-        try:
-            yield talk
+            if counter is not None and (self.access.read_counter or not counter.known):
+                await self._read_counter(transact, counter)
+            try:
+                opened = await self._associated(transact, self._association, counter)
+            except CounterTooLowError as error:
+                # Its word is believed as far as a counter read without authentication is: once, and within bounds.
+                if counter is None or not error.expected:
+                    raise
+                counter.raise_to(error.expected)
+                opened = await self._associated(transact, self._association, counter)
+            async with self._until_released(*opened) as talk:
+                yield talk
         except MeterError as error:
             error.meter = error.meter or self.device
-            if isinstance(error, TransportError | FrameError):
-                self._broken = True
+            raise
+
+    async def _associated(
+        self, transact: Transact, association: Association, counter: InvocationCounter | None
+    ) -> tuple[DlmsTalk, Carrier]:
+        """Return an open association and the way that it goes. Raises `MeterError`."""
+        carrier = self._carrier(transact, association.client)
+        session = Session(association, self.keys, counter, limit=self.profile.max_reply)
+        self._broken = True
+        try:
+            await carrier.open()
+            await drive(session.associate(), _sender(carrier))
+        except (AuthError, RefusedError):
+            # The meter spoke, and said no: the way is in order and is left so.
+            self._broken = False
+            await self._courtesy(carrier)
+            raise
+        self._broken = False
+        if isinstance(carrier, HdlcCarrier):
+            self._speed = carrier.speed
+        return DlmsTalk(transact, carrier, session), carrier
+
+    @asynccontextmanager
+    async def _until_released(self, talk: DlmsTalk, carrier: Carrier) -> AsyncIterator[DlmsTalk]:
+        try:
+            yield talk
+        except (TransportError, FrameError):
+            self._broken = True
+            raise
+        except MeterError:  # the meter said no, and the association is as good as before
             raise
         except BaseException:  # cancelled, or a mistake of ours: nothing more is said on this wire
             self._broken = True
@@ -98,30 +122,6 @@ class DlmsDriver:
         finally:
             if not self._broken:
                 await self._farewell(talk, carrier)
-
-    async def _associated(self, transact: Transact, public: Association | None = None) -> tuple[Carrier, Session]:
-        """Return an open way to the meter and the session on it, ours or the public client's. Raises `MeterError`."""
-        association = public or self._association
-        carrier = self._carrier(transact, association.client)
-        counter = self._counter if public is None and self.access.counted else None
-        session = Session(association, self.keys, counter, limit=self.profile.max_reply)
-        self._broken = True
-        try:
-            await carrier.open()
-            await drive(session.associate(), _sender(carrier))
-        except (AuthError, RefusedError) as error:
-            # The meter spoke, and said no: the way is in order and is left so.
-            self._broken = False
-            await self._courtesy(carrier)
-            error.meter = error.meter or self.device
-            raise
-        except MeterError as error:
-            error.meter = error.meter or self.device
-            raise
-        self._broken = False
-        if isinstance(carrier, HdlcCarrier):
-            self._speed = carrier.speed
-        return carrier, session
 
     async def _farewell(self, talk: DlmsTalk, carrier: Carrier) -> None:
         """Release the association and the link, if that is done quickly. What goes wrong makes the next start anew."""
@@ -150,15 +150,12 @@ class DlmsDriver:
             MeterError: it does not tell.
 
         """
-        carrier, session = await self._associated(transact, self.access.public().association(self.profile.max_pdu))
-        talk = DlmsTalk(transact, carrier, session)
-        self._broken = True
-        timed = await talk.run(session.get(Attribute(1, self.access.counter_obis, 2)))
-        self._broken = False
-        await self._farewell(talk, carrier)
+        public = self.access.public().association(self.profile.max_pdu)
+        async with self._until_released(*await self._associated(transact, public, None)) as talk:
+            timed = await talk.run(talk.session.get(Attribute(1, self.access.counter_obis, 2)))
         value = timed.value.value
         if not isinstance(value, int) or isinstance(value, bool):
-            raise FrameError(f"{self.access.counter_obis} shows no invocation counter", meter=self.device)
+            raise FrameError(f"{self.access.counter_obis} shows no invocation counter")
         counter.raise_to(value + 1)
 
     def _carrier(self, transact: Transact, client: int) -> Carrier:

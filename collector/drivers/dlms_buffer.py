@@ -163,21 +163,29 @@ class Buffer:
 
         Raises `MeterError`; the pieces before it are in `into`.
         """
-        if self._access == "range" and talk.session.negotiated.conformance & Conformance.SELECTIVE_ACCESS:
-            try:
-                piece = await self._piece(talk, self._range(start, end))
-            except RefusedError as error:
-                if type(error) is not RefusedError or error.code not in NOT_SO:
-                    raise
-                self._access = "entry"
-                logger.info("the profile is read by number", meter=self._driver.device, profile=self.spec.name)
-            else:
-                into.append(_cut(piece, start, end))
-                return
-        if self._access == "all" or not talk.session.negotiated.conformance & Conformance.SELECTIVE_ACCESS:
+        selective = bool(talk.session.negotiated.conformance & Conformance.SELECTIVE_ACCESS)
+        if self._access == "all" or not selective:
             into.append(_cut(await self._piece(talk, None), start, end))
+        elif self._access == "entry":
+            await self._by_number(talk, start, end, piece_rows, into)
+        else:
+            await self._by_range(talk, start, end, piece_rows, into)
+
+    async def _by_range(self, talk: DlmsTalk, start: int, end: int, piece_rows: int, into: list[Piece]) -> None:
+        try:
+            piece = await self._piece(talk, self._range(start, end))
+        except RefusedError as error:
+            if type(error) is not RefusedError or error.code not in NOT_SO:
+                raise
+        else:
+            into.append(_cut(piece, start, end))
             return
+        # Some meters refuse a range that is only empty: it is asked for again where rows were there after all.
+        before = len(into)
         await self._by_number(talk, start, end, piece_rows, into)
+        if any(piece.rows.times for piece in into[before:]):
+            self._access = "entry"
+            logger.info("the profile is read by number", meter=self._driver.device, profile=self.spec.name)
 
     def _range(self, start: int, end: int) -> Access:
         restricting = self._restricting

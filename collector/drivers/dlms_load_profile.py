@@ -112,9 +112,7 @@ class DlmsProfileReader:
             return
         driver = self._driver
         blocks = to_blocks(piece.rows, piece.raw, shape, grid, driver.time, driver.device, piece.ended_at)
-        into.extend(
-            block for block in blocks if start < (block.measured_at if block.slot is None else block.slot) <= end
-        )
+        into += [block for block in blocks if start < (block.measured_at if block.slot is None else block.slot) <= end]
 
     def _row_time(self, columns: int) -> float:
         return self._byte_s * FRAMING * (CLOCK_BYTES + COLUMN_BYTES * columns)

@@ -1,6 +1,6 @@
 """A profile's buffer as blocks and events: times, statuses and values put together. Reads no meter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -80,13 +80,10 @@ def decode_rows(raw: bytes, shape: Shape, time: MeterTime, period: int) -> Timed
 def _statuses(shape: Shape, rows: Sequence[tuple[Any, ...]]) -> list[int]:
     flags = [0] * len(rows)
     for position, spec in shape.status:
-        known: dict[Any, int] = {}
-        for index, row in enumerate(rows):
-            status = row[position]
-            found = known.get(status)
-            if found is None:
-                found = known[status] = spec.flags(word_of(status))
-            flags[index] |= found
+        shown = [row[position] for row in rows]
+        known = {status: spec.flags(word_of(status)) for status in set(shown)}
+        if any(known.values()):
+            flags = [flag | known[status] for flag, status in zip(flags, shown, strict=True)]
     return flags
 
 
@@ -136,9 +133,17 @@ def to_blocks(
         )
         values = list(zip(*(columns[i] for i in chosen), strict=True))
         groups.append((layout, values, any(None in columns[i] for i in chosen)))
+    places = _places(rows, grid, time)
+    if len(groups) == 1 and not groups[0][2]:  # most profiles: one block for each row, and no value missing
+        layout, values, _ = groups[0]
+        none: tuple[int, ...] = ()
+        size = len(shape.values)
+        return [
+            Block(layout, device, measured_at, received_at, shown, slot, (flags,) * size if flags else none)
+            for (measured_at, slot, flags), shown in zip(places, values, strict=True)
+        ]
     blocks = []
-    for index, stamped in enumerate(rows.times):
-        measured_at, slot, flags = _place(stamped, rows.flags[index], grid, time)
+    for index, (measured_at, slot, flags) in enumerate(places):
         for layout, values, holes in groups:
             shown = values[index]
             quality: Sequence[int] = (flags,) * len(shown) if flags else ()
@@ -146,6 +151,15 @@ def to_blocks(
                 quality = tuple(flags | (_NOT_AVAILABLE if value is None else 0) for value in shown)
             blocks.append(Block(layout, device, measured_at, received_at, shown, slot, quality))
     return blocks
+
+
+def _places(rows: TimedRows, grid: Grid, time: MeterTime) -> Iterable[tuple[int, int | None, int]]:
+    """Return measured_at, slot and quality of each row, at once where every row lies on a boundary of the hour."""
+    step = grid.interval * SECOND
+    if not step or 900 % grid.interval or any(map(step.__rmod__, rows.times)):
+        return [_place(at, flags, grid, time) for at, flags in zip(rows.times, rows.flags, strict=True)]
+    ends = [at + step for at in rows.times] if grid.beginning else rows.times
+    return zip(ends, ends, rows.flags, strict=True)
 
 
 def _place(stamped: int, flags: int, grid: Grid, time: MeterTime) -> tuple[int, int | None, int]:

@@ -1,6 +1,7 @@
 """A meter's own profiles: by range, by number, in pieces, over the change of summer time, billing and daily."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +9,15 @@ import pytest
 
 from collector.dlms_profile import DlmsProfile, load_dlms_profile
 from collector.drivers.dlms_load_profile import DlmsProfileReader
-from metering.errors import RefusedError
+from collector.protocols.dlms.axdr import Data, array, enum_, i8, structure
+from collector.protocols.dlms.references import CaptureObject, DataAccessResult
+from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Kind, Source
 from metering.quality import Quality
 from simulators.dlms_clock import ClockSettings
+from simulators.dlms_faults import DlmsFault, DlmsFaults
 from simulators.dlms_meter import DlmsSettings, ProfileSettings
+from simulators.dlms_objects import Ask, CosemObject, Denied
 from simulators.dlms_profiles import LIFO
 
 Open = Callable[..., Any]
@@ -147,3 +152,56 @@ async def test_a_profile_that_the_meter_has_not_is_refused(open_site: Open):
         with pytest.raises(RefusedError) as caught:
             await site.work(driver, reader_of(driver, "load").prepare)
         assert (caught.value.code, caught.value.meter) == (4, "m1")
+
+
+async def test_a_meter_that_refuses_ranges_is_read_by_number_from_then_on(open_site: Open):
+    settings = DlmsSettings(history=False, profile=ProfileSettings(days=5))
+    async with open_site(settings) as site:
+        load = site.meter.objects["1-0:99.1.0*255"]
+        buffer = load.read[2]
+
+        def no_ranges(ask: Ask) -> Data:
+            if ask.access is not None and ask.access.selector == 1:
+                raise Denied(DataAccessResult.OTHER_REASON)
+            return buffer(ask)
+
+        site.meter.add([replace(load, read={**load.read, 2: no_ranges})])
+        driver = site.driver()
+        reader = reader_of(driver, "load")
+        end = site.meter.now() // QUARTER * QUARTER - DAY
+        for _ in range(2):
+            check(site, await rows(site, driver, reader, end - 6 * HOUR, end), end - 6 * HOUR, end)
+
+
+async def test_scalers_of_an_indian_meter_stand_in_a_profile_of_their_own(open_site: Open):
+    """The registers' own scalers are not there; the row of scalers says 10 Wh."""
+    clock = ClockSettings(zone="Asia/Kolkata", deviation=False)
+    made = ProfileSettings(days=5, period_s=1800, columns=("1-0:1.8.0*255",), status=False)
+    async with open_site(DlmsSettings(history=False, clock=clock, profile=made)) as site:
+        energy = CaptureObject(3, "1-0:1.8.0*255", 3)
+        row = structure(structure(i8(1), enum_(30)))
+        scalers = {3: array(energy.to_data()), 2: array(row)}
+        site.meter.add([CosemObject(7, "1-0:94.91.4*255", scalers)])
+        driver = site.driver("dlms_is15959", zone="Asia/Kolkata")
+        reader = reader_of(driver, "load")
+        start = us("2026-11-16T18:30:00")
+        blocks = await rows(site, driver, reader, start, start + 2 * HOUR)
+        assert [block.slot for block in blocks] == [start + (i + 1) * 1800 * SECOND for i in range(4)]
+        assert {(c.unit, c.scale) for block in blocks for c in block.layout.columns} == {("kWh", -2)}
+
+
+async def test_a_transfer_that_breaks_off_leaves_what_came_before_it(open_site: Open):
+    profile = changed(load_dlms_profile("dlms_generic"), "load", access="entry", piece_rows=8)
+    faults = DlmsFaults((DlmsFault("lost", every=20, times=1),))
+    settings = DlmsSettings(history=False, profile=ProfileSettings(days=5))
+    async with open_site(settings, faults=faults) as site:
+        driver = site.driver(profile)
+        reader = reader_of(driver, "load")
+        end = site.meter.now() // QUARTER * QUARTER
+        blocks: list[Block] = []
+        with pytest.raises(MeterError) as caught:
+            await site.work(driver, lambda talk: reader.read_profile(talk, end - DAY, end, into=blocks))
+        assert caught.value.meter == "m1"
+        came = len(blocks)
+        assert 0 < came < 96
+        check(site, await rows(site, driver, reader, end - DAY, end), end - DAY, end)
