@@ -48,6 +48,7 @@ class ProfileTask:
     due: bool = True  # nothing was read since the last time that something should have come
     aside: int = 0  # up to which instant rows from the future were put aside
     rows: Rows | None = None
+    day: int = 0  # on which it was read last, where it is read once a day
 
     @property
     def name(self) -> str:

@@ -75,7 +75,8 @@ class ProfileReads:
             tasks = self._tasks[meter.id]
             for task in tasks:
                 period, offset = timing_of(task)
-                schedule.add(ScheduledRead(task.name, period, offset, partial(self._start, task, period)))
+                start = self._start if task.reader.interval else self._start_if_due
+                schedule.add(ScheduledRead(task.name, period, offset, partial(start, task, period)))
             if not tasks and (meter.clock is not None or meter.events is not None):
                 period = HOUR_S if meter.events is not None else DAY_S
                 start = partial(self._start_besides, meter, period)
@@ -85,6 +86,19 @@ class ProfileReads:
         del slot
         task.due = True
         self._spawn(self._scheduled(task.name, self.read(task, Lane.SCHEDULE, time.monotonic() + period)))
+
+    def _start_if_due(self, task: ProfileTask, period: int, slot: int) -> None:
+        """Read a profile whose interval was not known when it was planned: each hour, or once a day where it has none.
+
+        Only the meter itself may know at which interval it writes rows.
+        """
+        interval = task.reader.interval
+        day = Grid(DAY_S, task.meter.settings.zone).at_or_before(slot + period * SECOND)
+        known = task.reader.name in task.meter.prepared
+        if known and not 0 < interval < DAY_S and task.day == day:
+            return
+        task.day = day
+        self._start(task, period, slot)
 
     def _start_besides(self, meter: BusMeter, period: int, slot: int) -> None:
         del slot
@@ -214,12 +228,12 @@ class ProfileReads:
 def timing_of(task: ProfileTask) -> tuple[int, float]:
     """Return how often a profile is read, in seconds, and how long after the boundary of UTC.
 
-    Load profiles: each hour, or each interval where that is longer. What comes by days or when the meter makes it: each
-    day, soon after the meter's own midnight.
+    Load profiles: each hour, or each interval where that is longer. What comes by days: each day, soon after the
+    meter's own midnight. Where the interval is not known yet: each hour.
     """
     interval = task.reader.interval
     spread = SETTLE_S + spread_offset(task.name, SPREAD_S)
-    if 0 < interval < DAY_S:
-        return max(HOUR_S, interval), min(spread, interval / 2)
+    if interval < DAY_S:
+        return max(HOUR_S, interval), min(spread, interval / 2) if interval else spread
     midnight = Grid(DAY_S, task.meter.settings.zone)
     return DAY_S, midnight.slot(A_WINTER_DAY) // SECOND % DAY_S + spread

@@ -232,13 +232,40 @@ def test_rows_that_come_when_the_meter_makes_them_are_asked_for_from_the_newest_
     virtual(run())
 
 
+def test_a_profile_without_an_interval_is_read_once_a_day_and_one_that_has_one_after_all_each_hour(
+    virtual: Run, make_site: Make
+) -> None:
+    async def run() -> None:
+        for interval, times in ((0, 2), (900, 31)):
+            site = make_site()
+            meter = site.meters[0]
+            meter.interval = 0
+            prepare = meter.prepare
+
+            async def tell(
+                talk: Any,  # noqa: ANN401 - a talk
+                meter: Any = meter,  # noqa: ANN401 - a meter
+                prepare: Any = prepare,  # noqa: ANN401 - its method
+                interval: int = interval,
+            ) -> None:
+                await prepare(talk)
+                meter.interval = interval
+
+            meter.prepare = tell
+            await site.run(31, filling=False, polling=False)
+            assert len([what for _, _, what in site.wire.began if what == b"clock"]) == times
+
+    virtual(run())
+
+
 @pytest.mark.parametrize(
     ("interval", "zone", "period", "earliest"),
     [
         (900, "UTC", 3600, 60),
         (7200, "UTC", 7200, 60),
         (86_400, "UTC", 86_400, 60),
-        (0, "Asia/Shanghai", 86_400, 16 * 3600 + 60),
+        (86_400, "Asia/Shanghai", 86_400, 16 * 3600 + 60),
+        (0, "Asia/Shanghai", 3600, 60),
         (86_400, "Europe/Berlin", 86_400, 23 * 3600 + 60),
     ],
 )
