@@ -63,7 +63,7 @@ class History:
     # -- settlements
 
     def settlement(self, di: str, back: int, now: int) -> bytes | None:
-        """Return an energy or a maximum as it stood at the settlement so many back (midnight of a month's first day)."""
+        """Return an energy or a maximum of the settlement so many back (midnight of a month's first day)."""
         made = self.shown.profile.settlement
         if made is None or not 1 <= back <= made.months or not self.shown.is_settled(di):
             return None
