@@ -77,8 +77,8 @@ class Reading:
             result = DataAccessResult.LONG_GET_ABORTED
             return get.GetBlockResponse(invoke, last=True, number=number, raw=result)
         if self._turn.struck_by("endless"):
-            going.number = number if not last else number - 1
-            return get.GetBlockResponse(invoke, last=False, number=number, raw=raw)
+            again = raw or going.raw[: going.size]
+            return get.GetBlockResponse(invoke, last=False, number=number, raw=again)
         if last:
             self._getting = None
         if self._turn.struck_by("wrong_block"):
