@@ -1,11 +1,18 @@
 """Every DLMS meter model: the answers that stand in its file give the values, rows and events that it says."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from collector.dlms_profile import DlmsProfile, DlmsTest, dlms_profile_names, load_dlms_profile
+from collector.dlms_profile import (
+    DlmsProfile,
+    DlmsTest,
+    dlms_profile_names,
+    load_dlms_profile,
+    read_dlms_profile,
+)
 from collector.dlms_tables import ClockSpec, EventsSpec, ProfileSpec
 from collector.drivers.dlms_rows import Grid, decode_rows, to_blocks, to_events
 from collector.drivers.dlms_shape import Shape, make_shape, parse_objects, parse_scaler_unit, scaler_of
@@ -119,3 +126,13 @@ def read_events(profile: DlmsProfile, test: DlmsTest) -> list[str]:
 
 def stamp(us: int) -> str:
     return datetime.fromtimestamp(us / SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_the_example_in_the_documentation_loads_and_proves_itself(tmp_path: Path):
+    text = (Path(__file__).parents[3] / "docs" / "adding-a-dlms-meter.md").read_text()
+    path = tmp_path / "dlms_acme_d1.toml"
+    path.write_text(text.split("```toml\n")[1].split("```")[0])
+    profile = read_dlms_profile(path)
+    assert len(profile.test) == 2
+    for test in profile.test:
+        check_frames(profile, test)
