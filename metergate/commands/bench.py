@@ -19,6 +19,7 @@ BARS: dict[str, tuple[str, str]] = {
     "modbus-tcp-max": ("modbus_tcp", "run_max"),
     "dlms-profile": ("dlms_profile", "run_plain"),
     "dlms-profile-glo": ("dlms_profile", "run_ciphered"),
+    "dlms-day-range": ("dlms_day_range", "run"),
     "hdlc-check": ("hdlc_check", "run"),
     "log-append": ("log_append", "run"),
     "influxdb-write": ("influxdb_write", "run"),
