@@ -236,7 +236,7 @@ def test_a_profile_without_an_interval_is_read_once_a_day_and_one_that_has_one_a
     virtual: Run, make_site: Make
 ) -> None:
     async def run() -> None:
-        for interval, times in ((0, 2), (900, 31)):
+        for interval, times in ((0, 2), (900, 13)):
             site = make_site()
             meter = site.meters[0]
             meter.interval = 0
@@ -252,7 +252,7 @@ def test_a_profile_without_an_interval_is_read_once_a_day_and_one_that_has_one_a
                 meter.interval = interval
 
             meter.prepare = tell
-            await site.run(31, filling=False, polling=False)
+            await site.run(13, filling=False, polling=False)
             assert len([what for _, _, what in site.wire.began if what == b"clock"]) == times
 
     virtual(run())
