@@ -116,6 +116,11 @@ class Counter:
         self._until = 0
 
     @property
+    def halted(self) -> bool:
+        """Tell whether it stands still because the disk was restored or replaced since it was used."""
+        return self._counters.is_halted(self._name) and not self.known
+
+    @property
     def known(self) -> bool:
         """Tell whether values may be given out."""
         if self._counters.is_halted(self._name):

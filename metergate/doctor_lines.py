@@ -1,37 +1,35 @@
-"""What can be wrong at the lines: buses, their meters, the broker, the meters that publish. Each probe has a limit."""
+"""What can be wrong at the lines: ports, endpoints, who answers there, and who does not. Each probe has a limit."""
 
 import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from collector.bus import Bus
-from collector.exchange import Exchange
 from collector.links import Link
-from collector.profile import Profile
-from gateway.lines import make_link, open_keys
+from gateway.lines import make_link
 from gateway.meters import BusMeter
-from gateway.secrets import Keys
 from gateway.settings_bus import SERIAL_BUSES, BusSettings
-from metergate.findings import Finding, State
-from metergate.probe import Ear, advice, gateway_runs, meter_on_bus, owned_by_gateway, read_meter
-from metergate.site import SiteFile
+from metergate.doctor_meters import examine
+from metergate.doctor_search import search
+from metergate.findings import Case, Finding, State
+from metergate.probe import meter_on_bus, owned_by_gateway
 from metergate.site_keys import lacking
-from metering.errors import MeterError, NoAnswerError, RefusedError
+from metering.errors import FrameError, LinkDownError, NoAnswerError, StorageError
 
 CONNECT_S = 5.0
-LISTEN_S = 30.0  # for the next message of each meter that publishes by itself
-SCAN_S = 10.0  # for units that the file does not know, once a bus
 SILENT_IN_A_ROW = 4  # meters; when none answers from the first on, the others are not asked
-LIKELY_UNITS = (*range(1, 11), 100, 247)
+
+LOST = (NoAnswerError, FrameError, LinkDownError)  # nobody was understood: a search may tell more
 
 
-async def look(site: SiteFile, bus: BusSettings) -> AsyncIterator[Finding]:
-    """Yield how a bus is, then each of its meters."""
-    if isinstance(bus, SERIAL_BUSES) and gateway_runs(site.gateway.data):
-        yield Finding(State.NOTE, f"bus {bus.id}", "the running gateway owns the line; its /metrics say how it fares")
+async def look(case: Case, bus: BusSettings) -> AsyncIterator[Finding]:
+    """Yield how a bus is, then each of its meters, then who else answers there where some do not."""
+    if isinstance(bus, SERIAL_BUSES) and case.running:
+        todo = "its /metrics say how it fares, and its API reads its meters: POST /v1/devices/METER/reads"
+        yield Finding(State.NOTE, f"bus {bus.id}", "the running gateway owns the line", todo)
         return
     fault = _serial_fault(bus.port) if isinstance(bus, SERIAL_BUSES) else await _network_fault(bus.host, bus.port)
     if fault is not None:
@@ -41,7 +39,7 @@ async def look(site: SiteFile, bus: BusSettings) -> AsyncIterator[Finding]:
     yield Finding(State.OK, f"bus {bus.id}", f"{link.name} is there")
     line = Bus(link)
     try:
-        async for finding in _meters(site, bus, line, link):
+        async for finding in _meters(case, bus, line, link):
             yield finding
     finally:
         await line.close()
@@ -77,108 +75,43 @@ async def _network_fault(host: str, port: int) -> tuple[str, str] | None:
     return None
 
 
-async def _meters(site: SiteFile, bus: BusSettings, line: Bus, link: Link) -> AsyncIterator[Finding]:
-    keys = open_keys(site)
-    try:
-        meters: list[BusMeter] = []
-        for each in site.meter:
-            if each.bus != bus.id or each.removed is not None:
-                continue
-            owned = owned_by_gateway(site, each) if gateway_runs(site.gateway.data) else ""
-            if owned:
-                yield Finding(State.NOTE, f"meter {each.id}", f"not asked: the running gateway owns {owned}")
-            elif not lacking(site, each, keys):  # what a meter lacks is told with the keys
-                meters.append(meter_on_bus(site, each, keys))
-        async for finding in _ask(bus, line, link, meters, keys):
-            yield finding
-    finally:
-        if keys is not None:
-            keys.close()
-
-
-async def _ask(
-    bus: BusSettings, line: Bus, link: Link, meters: Sequence[BusMeter], keys: Keys | None
-) -> AsyncIterator[Finding]:
-    silent: list[BusMeter] = []
-    for number, meter in enumerate(meters):
-        if len(silent) == number == SILENT_IN_A_ROW:
-            yield Finding(
-                State.WRONG, f"bus {bus.id}", f"{len(meters) - number} further meters not asked: nobody answers"
-            )
-            break
+async def _meters(case: Case, bus: BusSettings, line: Bus, link: Link) -> AsyncIterator[Finding]:
+    meters: list[BusMeter] = []
+    for each in case.site.meter:
+        if each.bus != bus.id or each.removed is not None:
+            continue
+        where = f"meter {each.id}"
+        owned = owned_by_gateway(case.site, each) if case.running else ""
         try:
-            blocks = await read_meter(line, meter, keys)
-        except MeterError as error:
-            if isinstance(error, NoAnswerError):
-                silent.append(meter)
-            yield Finding(State.WRONG, f"meter {meter.id}", str(error), advice(error, meter, bus))
-        else:
-            yield _answered(meter, sum(len(block.values) for block in blocks))
-    if silent and isinstance(silent[0].profile, Profile):
-        found = await _scan(link, silent[0], {meter.settings.unit for meter in meters})
-        if found:
-            units = ", ".join(map(str, found))
-            todo = "if it is the silent one, correct its unit address"
-            yield Finding(State.NOTE, f"bus {bus.id}", f"unit {units} answers, which the file does not know", todo)
-
-
-def _answered(meter: BusMeter, values: int) -> Finding:
-    refused = str(meter.everything.holes)
-    if meter.everything.holes and refused:
-        what = f"answers, {values} values; it refuses {refused}"
-        todo = "another variant or firmware of the model; name the wanted points with `only`"
-        return Finding(State.NOTE, f"meter {meter.id}", what, todo)
-    return Finding(State.OK, f"meter {meter.id}", f"answers, {values} values")
-
-
-async def _scan(link: Link, meter: BusMeter, known: set[int | None]) -> list[int]:
-    """Return unknown units that answer the first request of a meter's plan, with values or with an exception."""
-    found = []
-    asked = meter.everything.exchanges()[0]
-    usual = [meter.profile.serial.unit] if isinstance(meter.profile, Profile) else []
-    try:
-        async with asyncio.timeout(SCAN_S):
-            for unit in dict.fromkeys((*usual, *LIKELY_UNITS)):
-                if unit not in known and await _answers(link, asked._replace(unit=unit)):
-                    found.append(unit)  # noqa: PERF401 - what was found stays when the time is up
-    except TimeoutError:
-        return found
-    return found
-
-
-async def _answers(link: Link, exchange: Exchange) -> bool:
-    try:
-        await link.exchange(exchange, link.timeout(exchange))
-    except RefusedError as error:
-        return error.code < 10  # 10 and 11 are a TCP gateway's own words for a unit that it does not reach
-    except MeterError:
-        return False
-    return True
-
-
-# --- meters that publish by themselves --------------------------------------------------------------------------------
-
-
-async def listen(site: SiteFile) -> AsyncIterator[Finding]:
-    """Yield how the broker is, then each meter that publishes."""
-    names = [meter.id for meter in site.meter if meter.topic is not None and meter.removed is None]
-    if site.mqtt is None or not names:
-        return
-    ear = Ear(site, site.mqtt)
-    await ear.listen(LISTEN_S, CONNECT_S)
-    for finding in _heard(ear, names):
+            if owned:
+                todo = f"its API reads it: POST /v1/devices/{each.id}/reads"
+                yield Finding(State.NOTE, where, f"not asked: the running gateway owns {owned}", todo)
+            elif lacking(case.site, each, case.keys):
+                yield Finding(State.NOTE, where, "not asked: its secrets are not there, see keys above")
+            else:
+                meters.append(meter_on_bus(case.site, each, case.keys))
+        except StorageError as error:
+            yield Finding(State.WRONG, where, f"not asked: {error}", "see keys above, or wait until that has ended")
+    async for finding in _ask(case, bus, line, link, meters):
         yield finding
 
 
-def _heard(ear: Ear, names: Sequence[str]) -> Iterable[Finding]:
-    fault = ear.broker_fault()
-    if fault:
-        yield Finding(State.WRONG, "broker", fault)
-        return
-    yield Finding(State.OK, "broker", f"{ear.broker.host}:{ear.broker.port} is there")
-    for name in names:
-        if name in ear.heard:
-            values = sum(len(block.values) for block in ear.heard[name])
-            yield Finding(State.OK, f"meter {name}", f"published {values} values")
-        else:
-            yield Finding(State.WRONG, f"meter {name}", ear.silence(name, LISTEN_S))
+async def _ask(
+    case: Case, bus: BusSettings, line: Bus, link: Link, meters: Sequence[BusMeter]
+) -> AsyncIterator[Finding]:
+    lost: list[BusMeter] = []
+    asked = len(meters)
+    for number, meter in enumerate(meters):
+        if len(lost) == number == SILENT_IN_A_ROW:
+            asked = number
+            further = f"{len(meters) - number} further meters not asked: nobody answers"
+            yield Finding(State.WRONG, f"bus {bus.id}", further)
+            break
+        examined = await examine(case, bus, line, meter)
+        if isinstance(examined.error, LOST):
+            lost.append(meter)
+        for finding in examined.findings:
+            yield finding
+    if lost:
+        async for finding in search(case, bus, link, lost, meters, nobody=len(lost) == asked):
+            yield finding

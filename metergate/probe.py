@@ -2,24 +2,25 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from collector.bus import Bus, Lane
+from collector.capabilities import Talk
 from collector.dlms_profile import load_dlms_profile
 from collector.mqtt import MqttListener
-from gateway.dlms_meters import dlms_access
+from gateway.dlms_meters import dlms_access, secrets_needed
 from gateway.lines import make_bus_meter, make_mqtt_meters, make_mqtt_settings
 from gateway.meters import BusMeter
 from gateway.secrets import Keys
 from gateway.settings import BrokerSettings, MeterSettings
 from gateway.settings_bus import PROTOCOLS, SERIAL_BUSES, BusSettings
-from gateway.work import MeterWork, WrongMeterError
+from gateway.work import MeterWork
 from metergate.parts import log_directory
 from metergate.site import SiteFile
 from metering import timing
-from metering.errors import AuthError, FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError, StorageError
+from metering.errors import MeterError, NoAnswerError, StorageError
 from metering.events import EventType
 from metering.model import Block, Source
 from storage.files import lock_directory
@@ -48,8 +49,11 @@ def owned_by_gateway(site: SiteFile, settings: MeterSettings) -> str:
         return f"the line {bus.port}"
     if PROTOCOLS[bus.kind] == "dlms":
         profile = load_dlms_profile(settings.profile, site.gateway.profiles)
-        if dlms_access(site, settings, profile).counted:
+        access = dlms_access(site, settings, profile)
+        if access.counted:
             return "the meter's invocation counter"
+        if secrets_needed(access):  # the gateway would not know what an attempt of ours came to
+            return "the meter's password"
     return ""
 
 
@@ -57,50 +61,31 @@ async def read_meter(bus: Bus, meter: BusMeter, keys: Keys | None = None) -> lis
     """Return all values of a meter, its serial number checked first.
 
     Raises:
-        MeterError: it could not be read; `advice` says what to do.
+        MeterError: it could not be read; `metergate.advice` says what to do.
 
     """
     blocks: list[Block] = []
-    job = partial(meter.everything.read, slot=None, source=Source.ON_DEMAND, into=blocks)
+    await converse(bus, meter, keys, partial(meter.everything.read, slot=None, source=Source.ON_DEMAND, into=blocks))
+    return blocks
+
+
+async def converse(bus: Bus, meter: BusMeter, keys: Keys | None, job: Callable[[Talk], Awaitable[None]]) -> None:
+    """Run `job` in a conversation with a meter as the gateway would: what it refuses is noted in the key store.
+
+    Raises:
+        MeterError: it failed, or took longer than `READ_S`.
+
+    """
     work = MeterWork({meter.settings.bus or "": bus}, _raise_nothing, keys)
     try:
         async with asyncio.timeout(READ_S):
             await work.work_on(meter, Lane.ON_DEMAND, job)
     except TimeoutError:
         raise NoAnswerError(f"not read within {READ_S:.0f} s", meter=meter.id) from None
-    return blocks
 
 
 def _raise_nothing(kind: EventType, device: str = "", **detail: str) -> None:
     """Raise no event: whoever asks is told himself."""
-
-
-# What an endpoint or line may speak where it does not answer as it should.
-_OTHERWISE = {
-    "tcp": "the endpoint does not speak Modbus TCP; does it pass RTU frames (kind rtu-over-tcp)?",
-    "wrapper": "the endpoint does not speak the wrapper; does it pass HDLC frames (kind hdlc-tcp)?",
-    "hdlc-tcp": "the endpoint does not pass HDLC; does it speak the wrapper (kind wrapper)?",
-}
-
-
-def advice(error: MeterError, meter: BusMeter, place: BusSettings) -> str:
-    """Return what to do about a failed read."""
-    serial = f"{place.baud} {place.format}" if isinstance(place, SERIAL_BUSES) else ""
-    wires = f"A and B swapped, termination, {serial}" if serial else "the wiring behind the gateway"
-    noise = "noise, two meters with one address, or another baud rate or parity"
-    garbled = f"{noise} than {serial}" if serial else _OTHERWISE.get(place.kind, f"{noise} behind the endpoint")
-    told: list[tuple[type[MeterError], str]] = [
-        (LinkDownError, "the line is at fault, not the meter: check the port, the adapter, the endpoint"),
-        (NoAnswerError, f"check the meter's power, its address ({meter.place} in the file), {wires}"),
-        (FrameError, garbled),
-        (
-            RefusedError,
-            f"the meter is there and says no: is it really a {meter.profile.maker} {meter.profile.model}?",
-        ),
-        (AuthError, f"correct its secrets (metergate key add, key list); key unlock {meter.id} tries the same again"),
-        (WrongMeterError, "correct address or serial in the file"),
-    ]
-    return next((text for kind, text in told if isinstance(error, kind)), "try again later")
 
 
 def gateway_runs(data: Path) -> bool:

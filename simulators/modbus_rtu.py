@@ -3,6 +3,7 @@
 The line is half duplex as RS-485 is: a request that comes while somebody still speaks is lost and spoils what is being
 said, and a request that does not keep the silent interval is not recognised as a frame. A pseudo-terminal refuses
 parity, so its client opens it without (`8N1`) whatever the line's own format is; the format only counts for the time.
+A client that has set another speed than the line's is not understood.
 """
 
 import errno
@@ -10,6 +11,7 @@ import heapq
 import itertools
 import os
 import select
+import termios
 import threading
 import time
 import tty
@@ -41,6 +43,7 @@ class LineCounters:
     bad_frames: int = 0
     collisions: int = 0
     early: int = 0
+    misheard: int = 0  # bytes at another speed
 
 
 class Speech(NamedTuple):
@@ -70,6 +73,7 @@ class RtuLine:
         self.units = units
         self.path = path
         self.counters = LineCounters()
+        self._speed = getattr(termios, f"B{baud}", None)  # None: a terminal cannot tell this one
         self.character_s = character_time(baud, bits)
         self.silence_s = silent_interval(baud, bits)
         self._step = max(1, round(MIN_STEP_S / self.character_s))
@@ -86,6 +90,9 @@ class RtuLine:
         """Open the pseudo-terminal and serve it until `close`."""
         self._master, self._slave = os.openpty()  # ours stays open: a client may come and go
         tty.setraw(self._slave)
+        if self._speed is not None:
+            attributes = termios.tcgetattr(self._slave)
+            termios.tcsetattr(self._slave, termios.TCSANOW, [*attributes[:4], self._speed, self._speed, attributes[6]])
         os.set_blocking(self._master, False)
         self._wake_read, self._wake_write = os.pipe()
         name = Path(os.ttyname(self._slave))
@@ -141,6 +148,9 @@ class RtuLine:
     # -- listening
 
     def _hear(self, data: bytes, now: float) -> None:
+        if self._speed is not None and termios.tcgetattr(self._slave)[4] != self._speed:
+            self.counters.misheard += len(data)
+            return
         if self._speech is not None:
             self.counters.collisions += 1
             rest = self._speech.data[self._said :]

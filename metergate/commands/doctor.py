@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from metergate import doctor_home, doctor_lines
-from metergate.findings import Finding, State
+from gateway.keystore import KeyStore
+from gateway.lines import open_keys
+from metergate import doctor_broker, doctor_home, doctor_lines
+from metergate.findings import Case, Finding, State
+from metergate.probe import gateway_runs
 from metergate.site import SiteFile, load_site
 from metergate.site_keys import missing_keys
 from metering.errors import ConfigError, StorageError
@@ -36,10 +39,23 @@ async def _run(site: SiteFile, file: Path) -> int:
 
 
 async def _all(site: SiteFile, file: Path) -> AsyncIterator[Finding]:
-    for finding in _keys(site, file):
-        yield finding
-    for finding in await asyncio.to_thread(lambda: list(doctor_home.look(site))):
-        yield finding
+    keys, faults = _open_keys(site, file)
+    try:
+        for finding in faults:
+            yield finding
+        for finding in await asyncio.to_thread(lambda: list(doctor_home.look(site))):
+            yield finding
+        case = Case(file, site, keys, gateway_runs(site.gateway.data))
+        sources = [*(doctor_lines.look(case, bus) for bus in site.bus), doctor_broker.listen(site)]
+        async for finding in _together(sources):
+            yield finding
+    finally:
+        if keys is not None:
+            keys.close()
+
+
+async def _together(sources: Sequence[AsyncIterator[Finding]]) -> AsyncIterator[Finding]:
+    """Yield what several sources find, as it comes."""
     queue: asyncio.Queue[Finding | None] = asyncio.Queue()
 
     async def pass_on(source: AsyncIterator[Finding]) -> None:
@@ -51,7 +67,6 @@ async def _all(site: SiteFile, file: Path) -> AsyncIterator[Finding]:
         finally:
             queue.put_nowait(None)
 
-    sources = [*(doctor_lines.look(site, bus) for bus in site.bus), doctor_lines.listen(site)]
     async with asyncio.TaskGroup() as group:
         for source in sources:
             group.create_task(pass_on(source))
@@ -64,12 +79,16 @@ async def _all(site: SiteFile, file: Path) -> AsyncIterator[Finding]:
                 yield came
 
 
-def _keys(site: SiteFile, file: Path) -> Iterator[Finding]:
+def _open_keys(site: SiteFile, file: Path) -> tuple[KeyStore | None, list[Finding]]:
+    """Return the key store, once for all buses because its counters have one owner, and what is wrong with it."""
     try:
-        for error in missing_keys(file, site):
-            yield Finding(State.WRONG, "keys", str(error))
-    except (ConfigError, StorageError) as error:
-        yield Finding(State.WRONG, "keys", str(error))
+        keys = open_keys(site)
+    except ConfigError as error:
+        todo = "the master key that made the store has to be there for the user who runs metergate ([keys] master)"
+        return None, [Finding(State.WRONG, "keys", str(error), todo)]
+    except StorageError as error:
+        return None, [Finding(State.WRONG, "keys", str(error))]
+    return keys, [Finding(State.WRONG, "keys", str(error)) for error in missing_keys(file, site)]
 
 
 async def _progress() -> None:

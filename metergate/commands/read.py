@@ -13,7 +13,8 @@ from collector.mqtt_profile import MqttProfile
 from gateway.lines import make_link, open_keys
 from gateway.models import load_any
 from gateway.settings import MeterSettings
-from metergate.probe import Ear, ReadError, advice, bus_of, gateway_runs, meter_on_bus, owned_by_gateway, read_meter
+from metergate.advice import Place, advice
+from metergate.probe import Ear, ReadError, bus_of, gateway_runs, meter_on_bus, owned_by_gateway, read_meter
 from metergate.site import SiteFile, load_site
 from metergate.site_keys import check_keys
 from metering.errors import ConfigError, MeterError
@@ -40,7 +41,7 @@ def run_read(file: Path, meter: str) -> None:
         check_keys(file, site, meter)
         profile = load_any(settings.profile, site.gateway.profiles)
         points = () if isinstance(profile, MqttProfile) else profile.points
-        _print(asyncio.run(_read(site, settings)), {f"{point.obis} {point.what}": point.name for point in points})
+        _print(asyncio.run(_read(file, site, settings)), {f"{point.obis} {point.what}": point.name for point in points})
     else:
         print(f"waiting for the next message of {meter}, at most {LISTEN_S:.0f} s", file=sys.stderr, flush=True)
         _print(asyncio.run(_listen(site, settings)), {})
@@ -55,7 +56,7 @@ def _meter(site: SiteFile, meter: str) -> MeterSettings:
     return found
 
 
-async def _read(site: SiteFile, settings: MeterSettings) -> list[Block]:
+async def _read(file: Path, site: SiteFile, settings: MeterSettings) -> list[Block]:
     place = bus_of(site, settings)
     owned = owned_by_gateway(site, settings)
     if owned and gateway_runs(site.gateway.data):
@@ -68,7 +69,7 @@ async def _read(site: SiteFile, settings: MeterSettings) -> list[Block]:
         meter = meter_on_bus(site, settings, keys)
         return await read_meter(bus, meter, keys)
     except MeterError as error:
-        raise ReadError(f"{settings.id} on {link.name}: {error}; {advice(error, meter, place)}") from None
+        raise ReadError(f"{settings.id} on {link.name}: {error}; {advice(error, Place(meter, place, file))}") from None
     finally:
         await bus.close()
         if keys is not None:

@@ -215,7 +215,7 @@ def test_the_doctor_finds_nothing_at_a_site_that_is_well(command: Command, site_
 def test_the_doctor_tells_each_fault_and_what_to_do(
     command: Command, rewrite: Rewrite, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metergate.doctor_lines.LISTEN_S", 2.0)
+    monkeypatch.setattr("metergate.doctor_broker.LISTEN_S", 2.0)
     serial = next(meter.serial for meter in simulated.places.meters if meter.id == "shop")
     file = rewrite(
         ('bus = "riser"\nunit = 1', 'bus = "riser"\nunit = 8'),  # flat-1 hangs at unit 1
@@ -240,7 +240,7 @@ def test_the_doctor_tells_each_fault_and_what_to_do(
 def test_the_doctor_tells_lines_store_and_broker_that_are_not_there(
     command: Command, rewrite: Rewrite, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metergate.doctor_lines.CONNECT_S", 1.0)
+    monkeypatch.setattr("metergate.doctor_broker.CONNECT_S", 1.0)
     places = simulated.places
     file = rewrite(
         (f"port = {places.broker.port}", "port = 1"),
