@@ -75,6 +75,7 @@ class DlmsProfile(Table):
     notes: tuple[str, ...] = Field((), strict=False)
     unverified: tuple[str, ...] = Field((), strict=False)
     turnaround: Seconds = 0.2  # how long the model usually thinks before it begins to answer
+    profile_turnaround: Seconds = 2.0  # and how long where it has to look for rows of a profile
     max_pdu: int = Field(1024, ge=64, le=0xFFFF)  # the longest APDU that we offer to take
     max_reply: int = Field(MAX_REPLY, ge=1024, le=LARGEST_REPLY)
     list_size: int = Field(16, ge=1, le=64)  # attributes in one request; 1: never a list

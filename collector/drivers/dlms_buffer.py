@@ -196,7 +196,8 @@ class Buffer:
         return range_access(restricting, time.limit(start + SECOND), time.limit(end))
 
     async def _piece(self, talk: DlmsTalk, access: Access | None) -> Piece:
-        timed: Timed[bytes] = await talk.run(talk.session.get_raw(self._at(BUFFER), access))
+        turnaround_s = self._driver.profile.profile_turnaround
+        timed: Timed[bytes] = await talk.run(talk.session.get_raw(self._at(BUFFER), access), turnaround_s=turnaround_s)
         return Piece(self._decode(timed.value), timed.value, timed.ended_at)
 
     def _decode(self, raw: bytes) -> TimedRows:

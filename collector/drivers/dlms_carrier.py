@@ -35,7 +35,9 @@ class DlmsLine:
 
 
 class Carrier(Protocol):
-    """One conversation's way to the meter."""
+    """One conversation's way to the meter. `turnaround_s` is how long the meter usually thinks about what is asked."""
+
+    turnaround_s: float
 
     async def open(self) -> None:
         """Make the way ready. Raises `MeterError`."""
@@ -79,7 +81,7 @@ class WrapperCarrier:
     ) -> None:
         self._transact = transact
         self._client, self._server = client, server
-        self._turnaround_s = turnaround_s
+        self.turnaround_s = turnaround_s
         self._limit = min(limit, MAX_APDU)
         self._fresh = fresh
         self._receiver = WrapperReceiver(client, server, self._limit)
@@ -99,7 +101,7 @@ class WrapperCarrier:
             self._server,
             wrap(self._client, self._server, apdu) if apdu else b"",
             USUAL_REPLY,
-            self._turnaround_s,
+            self.turnaround_s,
             self._receiver,
             once=True,
             fresh=fresh,
@@ -135,7 +137,7 @@ class HdlcCarrier:
         self._line = line
         self._unit = server.upper << 14 | server.lower
         self._station = HdlcStation(client, server, info, window, limit=limit)
-        self._turnaround_s = turnaround_s
+        self.turnaround_s = turnaround_s
         self._usual = info * window
         self._fresh = fresh
         self.speed = speed
@@ -179,7 +181,7 @@ class HdlcCarrier:
     ) -> Answer:
         fresh, self._fresh = self._fresh, False
         # The station and the session repeat what may be repeated: they know what the meter has taken.
-        exchange = Exchange(self._unit, data, usual, self._turnaround_s, receiver, once=once, fresh=fresh, speed=speed)
+        exchange = Exchange(self._unit, data, usual, self.turnaround_s, receiver, once=once, fresh=fresh, speed=speed)
         return await self._transact(exchange)
 
     async def _start(self) -> None:

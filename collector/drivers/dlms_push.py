@@ -6,7 +6,7 @@ from typing import NamedTuple
 from collector.dlms_tables import DlmsPoint, event_of
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_shape import ScalerUnit, parse_scaler_unit
-from collector.drivers.dlms_values import identity_text, layout_of, number_of, scale_of, time_of, word_of
+from collector.drivers.dlms_values import checked, identity_text, layout_of, number_of, scale_of, time_of, word_of
 from collector.keys import MeterKeys
 from collector.protocols.dlms.axdr import Data, Tag
 from collector.protocols.dlms.ciphering import BROADCAST
@@ -177,11 +177,8 @@ class _Mapping:
         blocks = []
         for kind, pairs in by_kind.items():
             layout = layout_of(kind, Source.PUSH, 0, tuple(column for column, _ in pairs))
-            values = tuple(value for _, value in pairs)
-            quality = tuple(self._flags | (int(Quality.NOT_AVAILABLE) if value is None else 0) for value in values)
-            blocks.append(
-                Block(layout, device, self._at, self._received_at, values, None, quality if any(quality) else ())
-            )
+            values, quality = checked(tuple(value for _, value in pairs), self._flags)
+            blocks.append(Block(layout, device, self._at, self._received_at, values, None, quality))
         return Pushed(device, tuple(blocks), tuple(events))
 
     def _value(self, point: DlmsPoint, item: Data) -> tuple[Column, float | None]:

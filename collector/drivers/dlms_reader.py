@@ -9,13 +9,12 @@ from collector.capabilities import Talk
 from collector.dlms_tables import DlmsPoint
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_talk import NOT_THERE, Timed, own_talk
-from collector.drivers.dlms_values import layout_of, number_of, scale_of, time_of
+from collector.drivers.dlms_values import checked, layout_of, number_of, scale_of, time_of
 from collector.exchange import Exchange
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.references import Attribute, DataAccessResult
 from metering.errors import FrameError, MeterError, RefusedError
 from metering.model import Block, Column, Kind, Source
-from metering.quality import Quality
 
 # For a forecast: bytes of an item in requests and replies, of an APDU around them, and of one association.
 _ASKED, _ANSWERED, _AROUND = 11, 8, 40
@@ -139,8 +138,7 @@ class DlmsReader:
             else:
                 by_kind.setdefault(point.what, []).append(read)
         for kind, items in by_kind.items():
-            values = tuple(value for _, value in items)
-            quality = tuple(int(Quality.NOT_AVAILABLE) if value is None else 0 for value in values)
+            values, quality = checked(tuple(value for _, value in items))
             if not timed.asked_at:  # each object was asked for alone, and none gave a value
                 continue
             layout = layout_of(kind, source, self._interval, tuple(column for column, _ in items))
@@ -151,7 +149,7 @@ class DlmsReader:
                 timed.ended_at,
                 values,
                 slot,
-                quality if any(quality) else (),
+                quality,
             )
 
     def _value(self, point: DlmsPoint, answer: Data | DataAccessResult) -> tuple[Column, float | None] | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
+from math import isfinite
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from collector.dlms_tables import EventsSpec, event_of
 from collector.drivers.dlms_shape import Shape, ValueColumn
-from collector.drivers.dlms_times import MeterTime, Moment, in_order
-from collector.drivers.dlms_values import layout_of, word_of
+from collector.drivers.dlms_times import LATEST, MeterTime, Moment, in_order
+from collector.drivers.dlms_values import LARGEST, checked, layout_of, word_of
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.axdr import Tag
 from collector.protocols.dlms.load_profile import BufferReader
@@ -18,7 +19,6 @@ from metering.model import SECOND, Block, Column, Event, Number, Source
 from metering.quality import Quality
 
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
-_NOT_AVAILABLE = int(Quality.NOT_AVAILABLE)
 
 
 class Grid(NamedTuple):
@@ -66,11 +66,12 @@ def decode_rows(raw: bytes, shape: Shape, time: MeterTime, period: int) -> Timed
     if odd:
         times, doubts = _one_by_one(raw, shape, time, period, rows.values)
         flags = [flag | doubt for flag, doubt in zip(flags, doubts, strict=True)]
-    if None not in times:
+    # Periods added up over rows of null-data may lead anywhere.
+    told = [t is not None and t < LATEST for t in times]
+    if all(told):
         return TimedRows([t for t in times if t is not None], flags, rows.values, 0)
-    told = [t is not None for t in times]
     return TimedRows(
-        [t for t in times if t is not None],
+        [t for t in times if t is not None and t < LATEST],
         list(compress(flags, told)),
         list(compress(rows.values, told)),
         told.count(False),
@@ -132,7 +133,7 @@ def to_blocks(
             kind, Source.PROFILE, grid.interval, tuple(_column(shape.values[i], numbers[i]) for i in chosen)
         )
         values = list(zip(*(columns[i] for i in chosen), strict=True))
-        groups.append((layout, values, any(None in columns[i] for i in chosen)))
+        groups.append((layout, values, any(_is_odd(columns[i]) for i in chosen)))
     places = _places(rows, grid, time)
     if len(groups) == 1 and not groups[0][2]:  # most profiles: one block for each row, and no value missing
         layout, values, _ = groups[0]
@@ -144,11 +145,11 @@ def to_blocks(
         ]
     blocks = []
     for index, (measured_at, slot, flags) in enumerate(places):
-        for layout, values, holes in groups:
-            shown = values[index]
+        for layout, values, odd in groups:
+            shown: Sequence[float | None] = values[index]
             quality: Sequence[int] = (flags,) * len(shown) if flags else ()
-            if holes and None in shown:
-                quality = tuple(flags | (_NOT_AVAILABLE if value is None else 0) for value in shown)
+            if odd:
+                shown, quality = checked(shown, flags)
             blocks.append(Block(layout, device, measured_at, received_at, shown, slot, quality))
     return blocks
 
@@ -178,11 +179,22 @@ def _numbers(column: ValueColumn, values: list[Any], time: MeterTime) -> list[An
     if column.time:
         return [_seconds(value, time) for value in values]
     kinds = set(map(type, values))
-    if kinds <= {int, float, type(None)}:
-        return values
+    if kinds == {int}:
+        return values if max(values) <= LARGEST else [None if value > LARGEST else value for value in values]
     if kinds <= {int, bool, float, type(None)}:
-        return [int(value) if isinstance(value, bool) else value for value in values]
+        return [None if data is None else _plain(data) for data in values]
     raise FrameError(f"column {column.obis} of the profile holds no numbers")
+
+
+def _plain(value: float) -> float | None:
+    if isinstance(value, float):
+        return value
+    return None if value > LARGEST else int(value)
+
+
+def _is_odd(column: Sequence[Any]) -> bool:
+    """Tell whether a column has values that are none."""
+    return None in column or any(isinstance(value, float) and not isfinite(value) for value in column)
 
 
 def _seconds(value: object, time: MeterTime) -> int | None:

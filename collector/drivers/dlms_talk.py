@@ -59,18 +59,27 @@ class DlmsTalk:
         """Return what carries exchanges."""
         return self._transact
 
-    async def run(self, conversation: Conversation[T]) -> Timed[T]:
-        """Carry a conversation of the session. Raises `MeterError`."""
+    async def run(self, conversation: Conversation[T], *, turnaround_s: float | None = None) -> Timed[T]:
+        """Carry a conversation of the session; `turnaround_s` where the meter thinks longer than it usually does.
+
+        Raises `MeterError`.
+        """
+        carrier = self._carrier
         first = last = Answer(b"", 0, 0)
 
         async def send(apdu: bytes) -> bytes:
             nonlocal first, last
-            last = await self._carrier.carry(apdu)
+            last = await carrier.carry(apdu)
             if not first.pdu:
                 first = last
             return last.pdu
 
-        value = await drive(conversation, send)
+        usual = carrier.turnaround_s
+        carrier.turnaround_s = turnaround_s or usual
+        try:
+            value = await drive(conversation, send)
+        finally:
+            carrier.turnaround_s = usual
         return Timed(value, first.asked_at, first.answered_at, last.answered_at)
 
     async def get(self, attribute: Attribute) -> Data | DataAccessResult:

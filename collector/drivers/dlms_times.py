@@ -18,6 +18,9 @@ from collector.protocols.dlms.clock import (
 )
 from metering.model import SECOND
 
+# What lies outside is no time of a meter: 1990 and 2100. Calendars end somewhere, and so does arithmetic.
+EARLIEST = 631_152_000 * SECOND
+LATEST = 4_102_444_800 * SECOND
 _DOUBT = INVALID_VALUE | DOUBTFUL_VALUE | INVALID_STATUS
 
 
@@ -54,9 +57,10 @@ class MeterTime:
         elif not self.spec.dst_bit:
             value = value._replace(status=None)
         try:
-            return Moment(to_utc(value, zone=self.zone, deviation_sign=self.spec.deviation), None, doubtful)
+            us = to_utc(value, zone=self.zone, deviation_sign=self.spec.deviation)
         except ValueError:
             return self._twice(value, doubtful=doubtful)
+        return Moment(us if EARLIEST <= us < LATEST else None, None, doubtful)
 
     def _twice(self, value: DateTime, *, doubtful: bool) -> Moment:
         """Return both moments of a local time that comes twice; none where it tells no moment at all."""
@@ -66,7 +70,7 @@ class MeterTime:
             early, late = (to_utc(value._replace(status=status), zone=self.zone) for status in (DAYLIGHT_SAVING, 0))
         except ValueError:
             return Moment(None, None, doubtful)
-        return Moment(early, late, doubtful)
+        return Moment(early, late, doubtful) if EARLIEST <= early < LATEST else Moment(None, None, doubtful)
 
     def limit(self, us: int) -> bytes:
         """Return the twelve octets that stand for a moment in the limits of a range."""

@@ -1,5 +1,7 @@
 """One COSEM value as a number of a channel, a time or a serial number, or why it is none. Reads no meter."""
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from collector.dlms_tables import DlmsPoint
@@ -9,15 +11,18 @@ from collector.drivers.dlms_times import MeterTime
 from collector.protocols.dlms.axdr import Data, Tag
 from metering.errors import FrameError
 from metering.model import SECOND, Column, Kind, Layout, Number, Source
+from metering.quality import Quality
 
+LARGEST = (1 << 63) - 1  # what is stored; a 64-bit counter beyond it is a meter's word for "no value"
 MAX_IDENTITY = 64  # characters
 _LAYOUTS = 2048  # kept: one for each model, kind and choice of points
 
+_NO_NUMBER = int(Quality.NOT_A_NUMBER)
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
 
 
 def number_of(data: Data) -> tuple[float | None, Number]:
-    """Return a number as the meter sent it, and its type; null-data is no value.
+    """Return a number as the meter sent it, and its type; null-data is no value, nor is what no meter counts to.
 
     Raises:
         FrameError: it is of a type that is no number.
@@ -26,10 +31,25 @@ def number_of(data: Data) -> tuple[float | None, Number]:
     if data.tag is Tag.NULL:
         return None, "int"
     if isinstance(data.value, int) and data.tag is not Tag.BCD:
-        return int(data.value), "int"
+        return None if data.value > LARGEST else int(data.value), "int"
     if data.tag in _FLOATS:
         return data.value, _FLOATS[data.tag]
     raise FrameError(f"a value of type {words(data)} is no number")
+
+
+def checked(values: Sequence[float | None], flags: int = 0) -> tuple[Sequence[float | None], Sequence[int]]:
+    """Return values and the quality of each, empty where nothing is to be remarked; what is no number is no value."""
+    quality = [flags | flaw(value) for value in values]
+    if any(flag & _NO_NUMBER for flag in quality):
+        values = tuple(None if flag & _NO_NUMBER else value for value, flag in zip(values, quality, strict=True))
+    return values, tuple(quality) if any(quality) else ()
+
+
+def flaw(value: float | None) -> int:
+    """Return the quality of one value: there is none, or it is NaN or an infinity."""
+    if value is None:
+        return int(Quality.NOT_AVAILABLE)
+    return 0 if math.isfinite(value) else _NO_NUMBER
 
 
 def time_of(data: Data, time: MeterTime) -> int | None:

@@ -189,3 +189,55 @@ def test_columns_that_are_no_channels_are_named():
 def test_a_profile_without_a_clock_cannot_be_read():
     with pytest.raises(FrameError, match="one clock among its columns, not 0"):
         make_shape((ENERGY,), (), SCALERS, "previous", period=900)
+
+
+def test_what_no_meter_counts_to_and_what_is_no_number_is_no_value():
+    at = us("2026-11-03T10:00:00Z")
+    raw = buffer(
+        (full(at), axdr.u64(2**64 - 1), axdr.f32(float("nan"))),
+        (axdr.null(), axdr.u64(7), axdr.f32(float("inf"))),
+        (axdr.null(), axdr.u64(8), axdr.f32(1.5)),
+    )
+    blocks = read(raw, (CLOCK, ENERGY, POWER))
+    shown = [(tuple(block.values), tuple(block.quality)) for block in blocks]
+    no_number = ((None,), (Quality.NOT_A_NUMBER,))
+    assert shown == [((None,), (Quality.NOT_AVAILABLE,)), no_number, ((7,), ()), no_number, ((8,), ()), ((1.5,), ())]
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2101, 9999])
+def test_a_time_that_no_meter_has_is_none(year: int):
+    octets = DateTime(year, 1, 1, None, 0, 0, 0, 0, 0, 0).to_bytes()
+    assert MeterTime(ClockSpec(), BERLIN).read(octets).us is None
+
+
+ITEMS = st.one_of(
+    st.builds(axdr.u8, st.integers(0, 255)),
+    st.builds(axdr.u64, st.integers(0, 2**64 - 1)),
+    st.builds(axdr.f32, st.floats(width=32)),
+    st.builds(axdr.octets, st.binary(max_size=13)),
+    st.builds(axdr.octets, st.binary(min_size=12, max_size=12)),
+    st.just(axdr.null()),
+    st.just(axdr.boolean(value=True)),
+    st.just(axdr.structure(axdr.u8(1), axdr.null())),
+    st.builds(lambda minutes: full(us("2026-10-24T20:00:00Z") + minutes * 60 * SECOND), st.integers(0, 600)),
+    st.builds(lambda minutes: bare(us("2026-10-24T20:00:00Z") + minutes * 60 * SECOND), st.integers(0, 600)),
+)
+
+
+@given(st.lists(st.lists(ITEMS, min_size=3, max_size=5), max_size=6), st.sampled_from([0, 900, 3600, 86400]))
+def test_any_buffer_makes_blocks_or_a_frame_error(rows: list[list[Data]], interval: int):
+    raw = axdr.encode(axdr.array(*(axdr.structure(*row) for row in rows)))
+    objects = (CLOCK, STATUS, ENERGY, POWER)
+    try:
+        blocks = read(raw, objects, specs=(STATUS_SPEC,), grid=Grid(interval))
+    except FrameError:
+        return
+    assert all(len(block.values) == len(block.layout.columns) for block in blocks)
+
+
+def test_periods_that_add_up_to_the_end_of_time_tell_none():
+    at = us("2026-11-03T10:00:00Z")
+    raw = buffer((full(at), axdr.u32(1)), *[(axdr.null(), axdr.u32(1))] * 200)
+    year = 366 * 86400
+    blocks = read(raw, grid=Grid(year))
+    assert len(blocks) == 73
