@@ -1,6 +1,5 @@
 """Reads the load records of a DL/T 645 meter (06ccxxtt), one class a profile, as rows. Keeps no account of holes."""
 
-from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from collector.capabilities import Depth, Talk
@@ -80,11 +79,13 @@ class LoadRecordReader:
         rows = min(self.piece_rows, -(-(end - start) // step))
         if rows < 1:
             return
-        first = from_utc(start, self._zone)
-        since_midnight = (first.hour * 60 + first.minute) * 60 + first.second
-        first += timedelta(seconds=self.interval - since_midnight % self.interval)
+        # Counted in UTC, but from the meter's own midnight: an hourly interval ends at half past in some zones.
+        local = from_utc(start, self._zone)
+        since_midnight = (local.hour * 60 + local.minute) * 60 + local.second
+        ahead = self.interval - since_midnight % self.interval
         if self._records.stamps == "begin":
-            first -= timedelta(seconds=self.interval)
+            ahead -= self.interval
+        first = from_utc(start + ahead * SECOND, self._zone)
         argument = record_argument(rows, first)
         await self._take(talk, record_di(self._class, GIVEN_TIME), argument, rows, start, end, into)
 
@@ -102,8 +103,9 @@ class LoadRecordReader:
         try:
             reply = await own(talk).read(di, rows * self._block, argument)
             records = parse_records(self._layout, reply.data, rows)
+            last = start
             for record in records:
-                self._row(record, reply, start, end, into)
+                last = self._row(record, reply, last, end, into)
         except RefusedError as error:
             if not error.code & NO_DATA:
                 raise
@@ -111,11 +113,14 @@ class LoadRecordReader:
             error.meter = error.meter or self._device
             raise
 
-    def _row(self, record: Record, reply: Reply, start: int | None, end: int | None, into: list[Block]) -> None:
-        instant = to_utc(record.stamp, self._zone)
-        at = instant.us + (self.interval * SECOND if self._records.stamps == "begin" else 0)
+    def _row(self, record: Record, reply: Reply, after: int | None, end: int | None, into: list[Block]) -> int | None:
+        """Append a row that lies after `after` and not after `end`; return its time, or `after` where it does not."""
+        later = self.interval * SECOND if self._records.stamps == "begin" else 0
+        instant = to_utc(record.stamp, self._zone, after - later if after is not None else None)
+        at = instant.us + later
         data = record.classes.get(self._class)
-        if data is None or (start is not None and at <= start) or (end is not None and at > end):
-            return
+        if data is None or (after is not None and at <= after) or (end is not None and at > end):
+            return after
         stamp = Stamp(at, reply.answered_at, at, doubt(doubtful=instant.doubtful))
         into += blocks_of(decode(self._items, data), self._device, Source.PROFILE, self.interval, stamp)
+        return at

@@ -67,11 +67,19 @@ def encode_time(moment: datetime) -> bytes:
     return bytes.fromhex(moment.strftime("%H%M%S"))[::-1]
 
 
-def to_utc(moment: datetime, zone: ZoneInfo) -> Instant:
-    """Return the instant of a civil time; the first of two where the hour is doubled."""
-    first = moment.replace(tzinfo=zone, fold=0)
-    doubtful = first.utcoffset() != moment.replace(tzinfo=zone, fold=1).utcoffset()
-    return Instant((first.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1), doubtful)
+def to_utc(moment: datetime, zone: ZoneInfo, after: int | None = None) -> Instant:
+    """Return the instant of a civil time; where the hour is doubled the first of two, or the first `after` an instant.
+
+    Rows come in their order, so what is not after the row before belongs to the second pass of the hour.
+    """
+    first, second = (moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    doubtful = first.utcoffset() != second.utcoffset()
+    us = _us(first)
+    return Instant(_us(second) if doubtful and after is not None and us <= after else us, doubtful)
+
+
+def _us(moment: datetime) -> int:
+    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_utc(instant: int, zone: ZoneInfo) -> datetime:

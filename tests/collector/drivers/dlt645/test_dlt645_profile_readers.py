@@ -10,8 +10,13 @@ from collector.dlt645_profile import Dlt645Profile, load_dlt645_profile
 from collector.drivers.dlt645_freezes import DailyFreezeReader
 from collector.drivers.dlt645_records import LoadRecordReader
 from collector.drivers.dlt645_settlements import SettlementReader, settlement_times
+from collector.drivers.dlt645_talk import Dlt645Talk
+from collector.exchange import Answer, Exchange
+from collector.protocols.dlt645.frame import build_frame, parse_frame
+from collector.protocols.dlt645.load_record import Record, build_record
 from metering.errors import FrameError, MeterError, RefusedError
 from metering.model import SECOND, Block, Kind, Source
+from metering.quality import Quality
 from metering.timing import from_rfc3339, to_rfc3339
 from simulators.dlt645_faults import Dlt645Fault
 from tests.collector.drivers.dlt645.simulated_line import Site
@@ -164,6 +169,32 @@ async def test_the_meters_own_interval_wins(site: Site):
     start = from_rfc3339("2026-11-23T04:00:00Z")
     await reader.read_profile(talk, start, start + 2 * 3600 * SECOND, into=blocks)
     assert list(column(blocks, "1-0:1.8.0*255")) == [start + 3600 * SECOND, start + 7200 * SECOND]
+
+
+async def test_the_hour_that_comes_twice_is_told_apart_by_the_order_of_its_rows(site: Site):
+    made = profile(load_record={"piece": 20}).model_copy(update={"zone": "Europe/Berlin"})
+    reader, layout = records(made), made.record_layout(4)
+    stamps = ["01:45", "02:00", "02:15", "02:30", "02:45", "02:00", "02:15", "02:30", "02:45", "03:00"]
+    moments = [datetime.fromisoformat(f"2026-10-25T{stamp}:00") for stamp in stamps]
+    rows = [build_record(layout, Record(moment, {4: bytes(16)})) for moment in moments]
+    asked: list[bytes] = []
+
+    async def transact(exchange: Exchange) -> Answer:
+        request = parse_frame(exchange.pdu)
+        asked.append(request.data)
+        rest = rows[5 * (len(asked) - 1) :]
+        more = 0xB1 if len(asked) == 1 else 0x92
+        data = request.data[:4] + b"".join(rest[:5]) + (b"\x01" if more == 0x92 else b"")
+        return Answer(build_frame(request.address, more, data), site.now, site.now)
+
+    blocks: list[Block] = []
+    start = from_rfc3339("2026-10-24T23:30:00Z")
+    talk = Dlt645Talk(transact, made, "000000004321", "m1")
+    await reader.read_profile(talk, start, start + 20 * QUARTER, into=blocks)
+    assert [block.slot for block in blocks] == [start + n * QUARTER for n in range(1, 11)]
+    suspect = [any(quality & Quality.CLOCK_SUSPECT for quality in block.quality) for block in blocks]
+    assert suspect == [False, *[True] * 8, False]
+    assert asked[0][4:].hex() == "204501251026"
 
 
 # --- daily freezes

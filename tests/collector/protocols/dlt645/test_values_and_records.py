@@ -131,6 +131,10 @@ def test_the_hour_that_comes_twice_and_the_one_that_never_comes_are_doubtful():
     for text in ("2026-10-25T02:30:00", "2026-03-29T02:30:00"):
         assert to_utc(datetime.fromisoformat(text), berlin).doubtful
     assert not to_utc(datetime.fromisoformat("2026-10-25T03:30:00"), berlin).doubtful
+    twice = datetime.fromisoformat("2026-10-25T02:30:00")
+    first = to_utc(twice, berlin).us
+    assert to_utc(twice, berlin, first - 1).us == first == from_rfc3339("2026-10-25T00:30:00Z")
+    assert to_utc(twice, berlin, first).us == from_rfc3339("2026-10-25T01:30:00Z")
     noon = from_rfc3339("2026-11-24T04:00:00Z")
     assert from_utc(noon, shanghai).isoformat() == "2026-11-24T12:00:00"
     assert to_utc(from_utc(noon, shanghai), shanghai) == (noon, False)
