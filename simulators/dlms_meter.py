@@ -9,11 +9,12 @@ from collector.protocols.dlms.references import CaptureObject
 from metering import timing
 from metering.model import SECOND
 from simulators.dlms_clock import ClockSettings, Line, MeterClock
-from simulators.dlms_events import DAY, EventLogs, usual_failures
+from simulators.dlms_events import DAY, FRAUD, Code, EventLogs, usual_failures
 from simulators.dlms_faults import DlmsFaults
 from simulators.dlms_limiter import Limiter
 from simulators.dlms_objects import Ask, CosemObject, Objects, data
 from simulators.dlms_profiles import ALWAYS, FIFO, PLAIN, Capture, Column, Packing, Periodic, Profile, clock_column
+from simulators.dlms_push import PushSettings, PushSetup
 from simulators.dlms_registers import Registers, shape_of
 from simulators.dlms_security import AccessSettings, Security
 from simulators.dlms_setup import addresses, association, calendar, counters, identity, security_setup
@@ -50,6 +51,7 @@ class DlmsSettings:
     clock: ClockSettings = field(default_factory=ClockSettings)
     profile: ProfileSettings = field(default_factory=ProfileSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    push: PushSettings = field(default_factory=PushSettings)
     control_mode: int = 4
     history: bool = True
     failures: tuple[tuple[int, int], ...] = ()
@@ -81,9 +83,11 @@ class DlmsMeter:
         installed, wrong = meter.settings.installed_at, meter.settings
         self.clock = MeterClock(made.clock, Line(installed, meter.clock(installed), wrong.drift_ppm))
         self.logs = EventLogs(meter, self.clock, seed=wrong.seed, history=made.history)
+        self.security.told = lambda at, _: self.logs.add(FRAUD, at, Code.WRONG_PASSWORDS)
         self.registers = Registers(meter, self.clock)
         self.switch = Disconnector(meter, self.logs, mode=made.control_mode)
         self.limiter = Limiter(meter, self.switch, self.logs, self.clock.instant)
+        self.push = PushSetup(self, made.push)
         self.objects: Objects = {}
         self._fail(made)
         self._build_profiles(made.profile)
@@ -204,6 +208,7 @@ class DlmsMeter:
             disconnector_scripts(self.switch),
             max_demand_scripts(self.end_billing),
             self.limiter.as_object(),
+            self.push.as_object(),
         ]
 
     def _last_status(self, profile: Profile, source: Periodic, now: int) -> int:

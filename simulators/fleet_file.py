@@ -12,7 +12,7 @@ from metering.errors import ConfigError
 from metering.model import SECOND
 from simulators.curves import Load
 from simulators.faults import CRC_ONLY, TCP_ONLY, Fault, Kind
-from simulators.fleet_dlms import DlmsTable
+from simulators.fleet_dlms_file import DlmsTable
 from simulators.fleet_dlt645 import Dlt645Table
 from simulators.fleet_tables import Id, Table
 from simulators.meter import MONTH_START
