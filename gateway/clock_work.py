@@ -65,9 +65,15 @@ class ClockWork:
         if not self._shift or self._clock.suspect or self._reads().is_reading(meter.id):
             return
         seconds = self._clocks.shift_s(reading, self._grids(meter), meter.clock.shift_limit_s)
-        if seconds and self._is_read_out(meter):
+        if seconds and self._is_read_out(meter) and self._work.may_use_secrets(meter):
             wanted = reading.offset + seconds * SECOND
             await self._correct(meter, reading, wanted, "shifted", talk, partial(meter.clock.shift, talk, seconds))
+
+    async def read(self, meter: BusMeter) -> ClockReading:
+        """Read a meter's clock now, for a person. Raises `MeterError`."""
+        return await self._work.work_on(
+            meter, Lane.ON_DEMAND, partial(self._measure, meter), time.monotonic() + PERSON_S
+        )
 
     async def set(self, meter: BusMeter, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock by ours on a person's order; return how it was before and after.
@@ -85,7 +91,7 @@ class ClockWork:
         if self._clock.suspect:
             raise RefusedError("the gateway's own clock is not trusted now", code=0, meter=meter.id)
         return await self._work.work_on(
-            meter, Lane.ON_DEMAND, partial(self._set, meter, by), time.monotonic() + PERSON_S
+            meter, Lane.ON_DEMAND, partial(self._set, meter, by), time.monotonic() + PERSON_S, keyed=True
         )
 
     async def _set(self, meter: BusMeter, by: str, talk: Talk) -> tuple[ClockReading, ClockReading]:

@@ -93,8 +93,8 @@ class MeterWork:
             MeterError: whatever `job` let through.
 
         """
-        if keyed or meter.keyed:
-            self._check_refusal(meter)
+        if (keyed or meter.keyed) and not self.may_use_secrets(meter):
+            raise AuthError(f"not asked until its key changes: {self._locked[meter.id]}", meter=meter.id)
         bus = self._buses[meter.settings.bus or ""]
         try:
             return await bus.submit(
@@ -107,6 +107,19 @@ class MeterWork:
         except MeterError as error:
             meter.identified = meter.identified and error.kind in NOT_ASKED
             raise
+
+    def may_use_secrets(self, meter: BusMeter) -> bool:
+        """Tell whether a meter may be shown its secrets, those of now: not while it has refused them."""
+        locked = self._locked.get(meter.id, "")
+        reason = locked if self._refusals is None else self._refusals.refused(meter.id)
+        if reason:
+            self._locked[meter.id] = reason
+            return False
+        meter.renew()
+        if locked:
+            del self._locked[meter.id]
+            logger.info("the meter's key has changed; it is asked again", meter=meter.id)
+        return True
 
     async def _converse(self, meter: BusMeter, job: Callable[[Talk], Awaitable[T]], transact: Transact) -> T:
         """Open the conversation and make sure, after each silence, that it is still the meter that was installed."""
@@ -128,17 +141,6 @@ class MeterWork:
             self._wrong[meter.id] = reason
             self._raise_event(events.WRONG_METER, meter.id, shown=shown, installed=wanted)
         raise WrongMeterError(f"{reason}; its readings would be another customer's", meter=meter.id)
-
-    def _check_refusal(self, meter: BusMeter) -> None:
-        locked = self._locked.get(meter.id, "")
-        reason = locked if self._refusals is None else self._refusals.refused(meter.id)
-        if reason:
-            self._locked[meter.id] = reason
-            raise AuthError(f"not asked until its key changes: {reason}", meter=meter.id)
-        meter.renew()
-        if locked:
-            del self._locked[meter.id]
-            logger.info("the meter's key has changed; it is asked again", meter=meter.id)
 
     def _refuse(self, meter: BusMeter, error: AuthError) -> None:
         reason = self._locked[meter.id] = str(error)

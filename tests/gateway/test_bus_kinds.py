@@ -1,6 +1,7 @@
 """The gateway against simulated meters of every protocol: read on demand, checked, and left alone when refused."""
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,11 @@ def dlms(bus: dict[str, object], said: dict[str, object], serial: str = SERIAL) 
     return {"profile": "dlms_generic", "serial": serial, "dlms": table}
 
 
+def zone_at_noon() -> str:
+    """Return a zone where it is about noon now; such names count westwards."""
+    return f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+
+
 async def end(gateway: Gateway) -> None:
     for bus in gateway._buses.values():
         await bus.close()
@@ -129,6 +135,29 @@ async def test_counters_go_on_over_a_restart(make: Make, dlms_bus: dict[str, obj
         gateway = make(dlms_bus, dlms(dlms_bus, GMAC))
         assert IMPORT in shown(await gateway.read_now("m"))
         await end(gateway)
+
+
+async def test_a_dlt645_meter_that_refuses_the_password_of_its_clock_is_read_all_the_same(make: Make, keys: KeyStore):
+    keys.put("m", {"password": b"\x99\x99\x99"})
+    zone = zone_at_noon()  # near midnight no clock is set
+    profile = load_dlt645_profile("dlt645_2007_3p").model_copy(update={"zone": zone})
+    meter = Dlt645Meter(Meter(MeterSettings(serial=ADDRESS)), profile, Dlt645Made(ADDRESS))
+    server = Dlt645TcpServer({ADDRESS: meter})
+    host, port = await server.start()
+    gateway = make(
+        {"kind": "dlt645-tcp", "host": host, "port": port},
+        {"profile": profile.name, "address": ADDRESS, "zone": zone},
+    )
+    for told in ("password", "not asked until its key changes"):
+        with pytest.raises(AuthError, match=told):
+            await gateway.set_clock("m", "a test")
+    assert meter.wrong_passwords == 1
+    assert IMPORT in shown(await gateway.read_now("m"))
+    keys.put("m", {"password": meter.made.password})
+    await gateway.set_clock("m", "a test")
+    assert meter.wrong_passwords == 1
+    await end(gateway)
+    await server.close()
 
 
 async def test_a_dlt645_meter_is_read_by_its_address(make: Make):
