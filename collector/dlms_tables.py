@@ -70,14 +70,15 @@ class DlmsPoint(Table):
     """One value of a model as a channel, in `unit`.
 
     Scaler and unit are read from the meter (classes 3, 4 and 5); `scale` is what counts where it has none. A point of
-    type `time` is a date-time as whole seconds since 1970, UTC: the capture time of a maximum, for example.
+    type `time` is a date-time as whole seconds since 1970, UTC: the capture time of a maximum, for example. One of type
+    `status` is a word of bits, first bit lowest: a register's status, an alarm register.
     """
 
     name: Name
     class_id: Literal[1, 3, 4, 5] = Field(3, alias="class")
     obis: Obis
     attribute: int = Field(2, ge=2, le=9)
-    type: Literal["number", "time"] = "number"
+    type: Literal["number", "time", "status"] = "number"
     unit: Unit
     scale: Scale | None = None
     kind: Kind | None = Field(None, strict=False)  # where value group D of the code does not say it
@@ -93,6 +94,9 @@ class DlmsPoint(Table):
         if self.type == "time":
             if self.unit != "s" or self.kind is not Kind.INSTANTANEOUS:
                 raise ValueError("type: a time is a channel of kind 'instantaneous' in unit 's'")
+        elif self.type == "status":
+            if self.unit or self.kind is not Kind.INSTANTANEOUS or self.scale:
+                raise ValueError("type: a status is a channel of kind 'instantaneous' without unit and scale")
         elif self.class_id != 1 and place not in SCALERS:
             raise ValueError(f"attribute: class {self.class_id} has no number at {self.attribute}")
         return self
@@ -100,7 +104,7 @@ class DlmsPoint(Table):
     @property
     def scaler_attribute(self) -> int | None:
         """Return the attribute that holds scaler and unit; None where there is none."""
-        return None if self.type == "time" else SCALERS.get((self.class_id, self.attribute))
+        return None if self.type != "number" else SCALERS.get((self.class_id, self.attribute))
 
     @property
     def what(self) -> Kind:

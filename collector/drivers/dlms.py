@@ -13,7 +13,7 @@ from collector.dlms_tables import ClockSpec
 from collector.drivers.dlms_access import DlmsAccess
 from collector.drivers.dlms_carrier import Carrier, DlmsLine, HdlcCarrier, WrapperCarrier, drive
 from collector.drivers.dlms_shape import ScalerUnit, parse_scaler_unit
-from collector.drivers.dlms_talk import DlmsTalk, own_talk
+from collector.drivers.dlms_talk import DlmsTalk, Habits, own_talk
 from collector.drivers.dlms_times import MeterTime
 from collector.drivers.dlms_values import identity_text
 from collector.exchange import Speed, Transact
@@ -58,6 +58,7 @@ class DlmsDriver:
         self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
         self.keys = keys
         self._counter = counter
+        self._habits = Habits()
         self._speed: Speed | None = None  # that mode E came to
         self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
 
@@ -105,7 +106,7 @@ class DlmsDriver:
         self._broken = False
         if isinstance(carrier, HdlcCarrier):
             self._speed = carrier.speed
-        return DlmsTalk(transact, carrier, session), carrier
+        return DlmsTalk(transact, carrier, session, self._habits), carrier
 
     @asynccontextmanager
     async def _until_released(self, talk: DlmsTalk, carrier: Carrier) -> AsyncIterator[DlmsTalk]:
@@ -186,6 +187,13 @@ class DlmsDriver:
         if self.profile.identity is None:
             return None
         answer = await own.get(Attribute(1, self.profile.identity, 2))
+        return None if isinstance(answer, DataAccessResult) else identity_text(answer)
+
+    async def device_name(self, talk: Talk) -> str | None:
+        """Return the logical device name, which a meter also pushes under; None where it has none."""
+        if self.profile.device_name is None:
+            return None
+        answer = await own_talk(talk).get(Attribute(1, self.profile.device_name, 2))
         return None if isinstance(answer, DataAccessResult) else identity_text(answer)
 
     async def look_at_firmware(self, talk: DlmsTalk) -> None:

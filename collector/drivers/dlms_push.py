@@ -6,7 +6,7 @@ from typing import NamedTuple
 from collector.dlms_tables import DlmsPoint, event_of
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_shape import ScalerUnit, parse_scaler_unit
-from collector.drivers.dlms_values import checked, identity_text, layout_of, number_of, scale_of, time_of, word_of
+from collector.drivers.dlms_values import checked, identity_text, layout_of, scale_of, value_of, word_of
 from collector.keys import MeterKeys
 from collector.protocols.dlms.axdr import Data, Tag
 from collector.protocols.dlms.ciphering import BROADCAST
@@ -183,12 +183,10 @@ class _Mapping:
 
     def _value(self, point: DlmsPoint, item: Data) -> tuple[Column, float | None]:
         try:
-            if point.type == "time":
-                return Column(point.obis, point.unit, 0, "int"), time_of(item, self._meter.driver.time)
             attribute = point.scaler_attribute
             place = None if attribute is None else Attribute(point.class_id, point.obis, attribute)
             scale = scale_of(point, self._scalers.get(place) if place else None)
-            value, number = number_of(item)
+            value, number = value_of(point, item, self._meter.driver.time)
         except FrameError as error:
             raise FrameError(f"{point.name}: {error}", meter=self._meter.driver.device) from None
         return Column(point.obis, point.unit, scale, number), value

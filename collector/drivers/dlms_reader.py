@@ -9,7 +9,7 @@ from collector.capabilities import Talk
 from collector.dlms_tables import DlmsPoint
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_talk import NOT_THERE, Timed, own_talk
-from collector.drivers.dlms_values import checked, layout_of, number_of, scale_of, time_of
+from collector.drivers.dlms_values import checked, layout_of, scale_of, value_of
 from collector.exchange import Exchange
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.references import Attribute, DataAccessResult
@@ -161,14 +161,11 @@ class DlmsReader:
         """
         if isinstance(answer, DataAccessResult) and answer in NOT_THERE:
             return None
-        if point.type == "time":
-            seconds = None if isinstance(answer, DataAccessResult) else time_of(answer, self._driver.time)
-            return Column(point.obis, point.unit, 0, "int"), seconds
         place = _scaler_place(point)
         scale = scale_of(point, self._driver.scalers.get(place) if place else None)
         if isinstance(answer, DataAccessResult):  # not just now
             return Column(point.obis, point.unit, scale, "int"), None
-        value, number = number_of(answer)
+        value, number = value_of(point, answer, self._driver.time)
         return Column(point.obis, point.unit, scale, number), value
 
     def _learn(self, found: dict[str, str]) -> None:

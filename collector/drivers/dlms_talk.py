@@ -1,6 +1,7 @@
 """An open association with a DLMS meter: conversations carried and timed, attributes alone and in lists. No driver."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from collector.capabilities import Talk
@@ -45,10 +46,18 @@ class Timed(NamedTuple, Generic[T]):
         return (self.asked_at + self.answered_at) // 2
 
 
+@dataclass
+class Habits:
+    """What a meter was found to do otherwise than it agreed to. `lists`: it answers requests for several attributes."""
+
+    lists: bool = True
+
+
 class DlmsTalk:
     """An association with one meter. `session` makes the conversations that `run` carries."""
 
-    def __init__(self, transact: Transact, carrier: Carrier, session: Session) -> None:
+    def __init__(self, transact: Transact, carrier: Carrier, session: Session, habits: Habits | None = None) -> None:
+        self._habits = habits or Habits()
         self._transact = transact
         self._carrier = carrier
         self.session = session
@@ -90,9 +99,17 @@ class DlmsTalk:
             return refusal(error)
 
     async def get_list(self, attributes: Sequence[Attribute], size: int) -> Timed[list[Data | DataAccessResult]]:
-        """Return values, or why there are none, of attributes that fit into one request (see `list_size`)."""
-        if len(attributes) > 1 and size > 1:
-            return await self.run(self.session.get_list(attributes))
+        """Return values, or why there are none, of attributes that fit into one request (see `list_size`).
+
+        A meter that refuses lists although it agreed to them is asked for one after the other from then on.
+        """
+        if len(attributes) > 1 and size > 1 and self._habits.lists:
+            try:
+                return await self.run(self.session.get_list(attributes))
+            except RefusedError as error:
+                if type(error) is not RefusedError:
+                    raise
+                self._habits.lists = False
         timed: Timed[Data] | None = None
         found: list[Data | DataAccessResult] = []
         for attribute in attributes:
@@ -110,7 +127,7 @@ class DlmsTalk:
     def list_size(self, profile: DlmsProfile) -> int:
         """Return how many attributes go into one request: 1 where the meter takes no lists."""
         negotiated = self.session.negotiated
-        if profile.list_size == 1 or not negotiated.conformance & Conformance.MULTIPLE_REFERENCES:
+        if not self._habits.lists or not negotiated.conformance & Conformance.MULTIPLE_REFERENCES:
             return 1
         size = profile.list_size
         if negotiated.server_max_pdu:

@@ -21,6 +21,23 @@ _NO_NUMBER = int(Quality.NOT_A_NUMBER)
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
 
 
+def value_of(point: DlmsPoint, data: Data, time: MeterTime) -> tuple[float | None, Number]:
+    """Return what a point's value is, by its type, and the type of the number.
+
+    Raises:
+        FrameError: it is no such value.
+
+    """
+    if point.type == "time":
+        return time_of(data, time), "int"
+    if point.type == "number":
+        return number_of(data)
+    if not isinstance(data.value, int | bytes | str) or data.tag in (Tag.VISIBLE_STRING, Tag.UTF8_STRING):
+        raise FrameError(f"a value of type {words(data)} is no word of bits")
+    word = word_of(data.value)
+    return (None if word > LARGEST else word), "int"
+
+
 def number_of(data: Data) -> tuple[float | None, Number]:
     """Return a number as the meter sent it, and its type; null-data is no value, nor is what no meter counts to.
 

@@ -240,4 +240,4 @@ def test_periods_that_add_up_to_the_end_of_time_tell_none():
     raw = buffer((full(at), axdr.u32(1)), *[(axdr.null(), axdr.u32(1))] * 200)
     year = 366 * 86400
     blocks = read(raw, grid=Grid(year))
-    assert len(blocks) == 73
+    assert len(blocks) == 74

@@ -8,10 +8,15 @@ import pytest
 
 from collector.dlms_profile import DlmsProfile, load_dlms_profile, read_dlms_profile
 from collector.drivers.dlms_reader import DlmsHoles, DlmsReader
+from collector.protocols.dlms import axdr
+from collector.protocols.dlms.axdr import Data, Tag
 from collector.protocols.dlms.references import Attribute
 from metering.errors import RefusedError
 from metering.model import Block, Kind, Source
 from metering.values import to_decimal
+from simulators.dlms_faults import DlmsFault, DlmsFaults
+from simulators.dlms_objects import CosemObject
+from simulators.dlms_security import READER
 
 Open = Callable[..., Any]
 
@@ -123,3 +128,32 @@ async def test_a_forecast_knows_the_exchanges_of_a_read(open_site: Open):
         reader = DlmsReader(site.driver())
         assert len(reader.exchanges()) == 5 + 2
         assert all(exchange.pdu and exchange.reply_length for exchange in reader.exchanges())
+
+
+async def test_a_meter_that_refuses_lists_after_all_is_asked_one_by_one(open_site: Open):
+    faults = DlmsFaults((DlmsFault("exception", every=3, times=1),))  # association, firmware, scalers
+    async with open_site(faults=faults) as site:
+        driver = site.driver(client=READER, authentication="low", security="none")
+        reader = DlmsReader(driver)
+        values = shown(await read(site, reader, driver))
+        assert len(values) == len(reader.points)
+        assert ("1-0:1.8.0*255", Kind.REGISTER) in values
+
+
+async def test_a_status_is_a_word_of_bits(open_site: Open, tmp_path: Path):
+    points = """
+    {name = "e", obis = "1-0:1.8.0*255", unit = "kWh"},
+    {name = "alarms", class = 1, obis = "0-0:97.98.0*255", type = "status", unit = "", kind = "instantaneous"},
+    """
+    for word in (Data(Tag.BIT_STRING, "1001"), axdr.u32(9), axdr.octets(b"\x00\x09")):
+        async with open_site() as site:
+            site.meter.add([CosemObject(1, "0-0:97.98.0*255", {2: word})])
+            driver = site.driver(profile_of(tmp_path, points))
+            values = shown(await read(site, DlmsReader(driver), driver))
+            assert values["0-0:97.98.0*255", Kind.INSTANTANEOUS] == "9"
+
+
+async def test_the_logical_device_name_is_told(open_site: Open):
+    async with open_site() as site:
+        driver = site.driver()
+        assert await site.work(driver, driver.device_name) == "MGT70000123"
