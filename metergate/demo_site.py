@@ -29,10 +29,10 @@ from simulators.dlms_security import (
 REGISTERS = "10s"
 MOMENTS = "5s"
 PUSHED = "1min"  # some of the publishing devices tell their totals once a minute
-SLOW_LINE = {"registers": "30s", "instantaneous": "15s"}  # a line of 2400 baud, or one where a conversation is dear
+SLOW_LINE = {"registers": "1min", "instantaneous": "12s"}  # a line of 2400 baud, or one where a conversation is dear
 HOUR = 3600 * SECOND
 # How far back the meters' own profiles are read at the first start: as long as a slow line needs some seconds for.
-MEMORY_HOURS = 6
+MEMORY_HOURS = 3
 REGION = "demo/town"
 
 # DLMS meters prove themselves in turn by each way there is.
