@@ -21,7 +21,7 @@ from metering.model import SECOND
 # What lies outside is no time of a meter: 1990 and 2100. Calendars end somewhere, and so does arithmetic.
 EARLIEST = 631_152_000 * SECOND
 LATEST = 4_102_444_800 * SECOND
-_DOUBT = INVALID_VALUE | DOUBTFUL_VALUE | INVALID_STATUS
+_DOUBT = INVALID_VALUE | DOUBTFUL_VALUE
 
 
 class Moment(NamedTuple):
@@ -54,7 +54,7 @@ class MeterTime:
         doubtful = status is not None and bool(status & _DOUBT)
         if value.deviation is None and daylight is not None:
             value = value._replace(status=DAYLIGHT_SAVING if daylight else 0)
-        elif not self.spec.dst_bit:
+        elif not self.spec.dst_bit or (status is not None and status & INVALID_STATUS):
             value = value._replace(status=None)
         try:
             us = to_utc(value, zone=self.zone, deviation_sign=self.spec.deviation)

@@ -100,6 +100,14 @@ def test_a_clock_that_the_meter_itself_doubts_makes_its_rows_suspect():
     assert [block.quality for block in blocks] == [(), (Quality.CLOCK_SUSPECT,), ()]
 
 
+def test_a_status_that_calls_itself_invalid_tells_nothing_of_daylight_saving():
+    at = us("2026-10-25T00:30:00Z")
+    (block,) = read(buffer((bare(at, 0x08), axdr.u32(5))))
+    assert block.quality == (Quality.CLOCK_SUSPECT,)
+    (block,) = read(buffer((full(at, 0x08), axdr.u32(5))))
+    assert (block.measured_at, block.quality) == (at, ())
+
+
 def test_status_bits_come_on_every_value_of_the_row():
     at = us("2026-11-03T10:00:00Z")
     row = (full(at), axdr.u8(2), axdr.u32(5), axdr.u16(7))

@@ -8,6 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from collector import dlms_push
 from collector.dlms_profile import DlmsProfile, read_dlms_profile
@@ -25,6 +27,7 @@ from collector.protocols.dlms.hdlc import Frame, Kind, build_frame
 from collector.protocols.dlms.notification import DataNotification, EventNotification
 from collector.protocols.dlms.references import Attribute, CaptureObject, logical_name
 from collector.protocols.dlms.wrapper import wrap
+from metering.errors import AuthError, FrameError
 from metering.model import SECOND, Source
 from simulators.dlms_security import test_keys as keys_of_tests
 
@@ -250,3 +253,45 @@ async def test_a_connection_that_brings_too_much_or_only_nonsense_is_closed(
             assert await reader.read() == b""
         assert len(post.bad) <= 600 // 9
         writer.close()
+
+
+BODIES = st.recursive(
+    st.one_of(
+        st.builds(axdr.u32, st.integers(0, 2**32 - 1)),
+        st.builds(axdr.octets, st.one_of(st.binary(max_size=14), st.just(b"MGT70000123"), st.just(logical_name(PUSH)))),
+        st.builds(axdr.f64, st.floats()),
+        st.just(axdr.null()),
+        st.just(clock()),
+        st.just(CaptureObject(3, ENERGY, 2).to_data()),
+        st.just(CaptureObject(1, "0-0:97.98.0*255", 2).to_data()),
+        st.just(axdr.structure(axdr.i8(0), axdr.enum_(30))),
+    ),
+    lambda inner: st.lists(inner, max_size=5).flatmap(
+        lambda items: st.sampled_from([axdr.array(*items), axdr.structure(*items)])
+    ),
+    max_leaves=12,
+)
+
+
+@given(body=BODIES, time=st.binary(max_size=13), secret=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_body_is_taken_or_refused_in_words(profile: DlmsProfile, body: Data, time: bytes, secret: bool):  # noqa: FBT001 - drawn
+    mapper = PushMapper([meter_of(profile)])
+    apdu = ciphered(1, plain(body, time)) if secret else plain(body, time)
+    try:
+        pushed = mapper.take(apdu, AT)
+    except (FrameError, AuthError):
+        return
+    assert pushed.device == "m1"
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_changed_message_is_taken_or_refused_in_words(profile: DlmsProfile, data: st.DataObject):
+    apdu = bytearray(data.draw(st.sampled_from([plain(), ciphered(1)])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        apdu[data.draw(st.integers(0, len(apdu) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        PushMapper([meter_of(profile)]).take(bytes(apdu[: data.draw(st.integers(0, len(apdu)))]), AT)
+    except (FrameError, AuthError):
+        return
