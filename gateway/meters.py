@@ -1,7 +1,7 @@
 """A meter on a bus as the gateway knows it, whatever it speaks. Who makes it from settings is `gateway.lines`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from collector.capabilities import Driver, EventReader, MeterClock, PointLike, ProfileReader, Reader
@@ -35,7 +35,7 @@ def _nothing() -> None:
     """Do nothing: most meters have no secrets."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class BusMeter:
     """One meter on a bus: its driver and what it is read by (None and empty: it lacks that, or nobody wants it).
 
@@ -58,8 +58,8 @@ class BusMeter:
     keyed: bool = False
     renew: Callable[[], None] = _nothing  # takes the secrets that the key store has now
     identified: bool = False  # its serial number was seen since it last fell silent
-    prepared: set[str] = field(default_factory=set)  # names of the profiles whose shape the meter has told
-    afresh: set[Reader] = field(default_factory=set)  # those that forget, at their next read, what was refused
+    prepared: frozenset[str] = frozenset()  # names of the profiles whose shape the meter has told
+    afresh: frozenset[Reader] = frozenset()  # those that forget, at their next read, what was refused
 
     @property
     def id(self) -> str:

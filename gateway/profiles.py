@@ -200,7 +200,7 @@ class ProfileReads:
     async def _prepare(self, task: ProfileTask, talk: Talk) -> None:
         if task.reader.name not in task.meter.prepared:
             await task.reader.prepare(talk)
-            task.meter.prepared.add(task.reader.name)
+            task.meter.prepared |= {task.reader.name}
             self._learned()
 
     async def read_events(self, meter: BusMeter, talk: Talk) -> None:

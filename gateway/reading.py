@@ -85,5 +85,5 @@ class Reading:
             reader.forget()
         await reader.read(talk, slot=slot, source=source, into=blocks)
         if afresh:  # promised is again what it does have: only now is that known
-            meter.afresh.discard(reader)
+            meter.afresh -= {reader}
             self._learned()

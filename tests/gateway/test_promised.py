@@ -80,7 +80,7 @@ def test_a_profile_is_promised_as_far_back_as_it_reaches(
     meter.profiles = [LoadProfile(depth=depth)]
     promises = promised(tmp_path, meter)
     assert told(promises) == []  # the meter has not yet said what it holds
-    meter.prepared.add("load")
+    meter.prepared |= {"load"}
     assert told(promises) == [promise(since, IMPORT)]
     assert told(promises, NOW + DAY) == []
 
@@ -90,18 +90,18 @@ def test_what_was_promised_stays_so_until_the_meter_is_asked_again_after_a_start
     meter.prepared |= {"load", "daily"}
     assert len(told(promised(tmp_path, meter))) == 2
     again = promised(tmp_path, meter)
-    meter.prepared.clear()
+    meter.prepared = frozenset()
     assert told(again, NOW + DAY) == []
-    meter.prepared.add("daily")
+    meter.prepared |= {"daily"}
     assert told(again, NOW + DAY) == []
-    meter.prepared.add("load")
+    meter.prepared |= {"load"}
     assert told(again, NOW + DAY) == []
 
 
 def test_a_profile_that_was_set_up_anew_is_promised_from_then_on(tmp_path: Path, meter: BusMeter):
     profile = LoadProfile()
     meter.profiles = [profile]
-    meter.prepared.add("load")
+    meter.prepared |= {"load"}
     promises = promised(tmp_path, meter)
     told(promises)
     profile.channels = ((Kind.REGISTER, (IMPORT, EXPORT)),)
@@ -116,5 +116,5 @@ def test_a_profile_that_was_set_up_anew_is_promised_from_then_on(tmp_path: Path,
 
 def test_rows_that_come_when_the_meter_makes_them_are_not_promised(tmp_path: Path, meter: BusMeter):
     meter.profiles = [LoadProfile("billing", 0)]
-    meter.prepared.add("billing")
+    meter.prepared |= {"billing"}
     assert told(promised(tmp_path, meter)) == []
