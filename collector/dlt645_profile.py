@@ -91,13 +91,17 @@ class Dlt645Profile(Table):
         """Return the point of this name, which must be known."""
         return self._by_name[name]
 
-    def sizes(self, names: tuple[str, ...]) -> list[tuple[Point | None, int]]:
-        """Return the items of a block: the point (None: nobody's bytes) and its bytes."""
-        found: list[tuple[Point | None, int]] = []
+    def together(self, di: str) -> tuple[Point, ...]:
+        """Return the points that one identifier gives."""
+        return tuple(point for point in self.points if point.di == di)
+
+    def items(self, names: tuple[str, ...]) -> tuple[tuple[tuple[Point, ...], int], ...]:
+        """Return the items of a block: the points that each gives (none: nobody's bytes) and its bytes."""
+        found: list[tuple[tuple[Point, ...], int]] = []
         for name in names:
             point = self._by_name.get(name)
-            found.append((point, point.size) if point else (None, int(name.removeprefix(SKIP))))
-        return found
+            found.append((self.together(point.di), point.size) if point else ((), int(name.removeprefix(SKIP))))
+        return tuple(found)
 
     def record_layout(self, class_number: int) -> RecordLayout:
         """Return the layout of load records of one class; the profile must have them."""
@@ -173,6 +177,11 @@ def read_dlt645_profile(path: Path) -> Dlt645Profile:
     for index, point in enumerate(profile.points):
         if len(point.di) != size:
             raise error_at(path, ("points", index, "di"), f"{point.di!r} has not the {size} digits of the edition")
+        first = profile.together(point.di)[0]
+        if point.size != first.size:
+            raise error_at(
+                path, ("points", index), f"{first.name} has {first.size} bytes at {point.di}, not {point.size}"
+            )
     _check_names(path, profile)
     return profile.model_copy(update={"name": path.stem})
 

@@ -18,6 +18,7 @@ from metering.obis import parse_obis
 KINDS = {4: Kind.AVERAGE, 6: Kind.MAXIMUM_DEMAND, 7: Kind.INSTANTANEOUS, 8: Kind.REGISTER}
 SKIP = "skip:"  # in a block: so many bytes that are nobody's
 CLASSES = 6
+STAMP = "YYMMDDhhmm"
 
 
 def _event(name: str) -> str:
@@ -59,8 +60,10 @@ class Serial(Table):
 class Point(Table):
     """One value of a model as a channel, with the identifier by which it is read alone.
 
-    `format` is the standard's (`XXXXXX.XX`), `signed` whether the top bit is a sign, `extra` how many bytes follow the
-    number (the stamp of a maximum demand). `verified` counts the independent sources that agree.
+    `format` is the standard's (`XXXXXX.XX`), `signed` whether the top bit is a sign. Several points may share an
+    identifier: `before` and `extra` are the bytes before and behind this one (a maximum demand and its stamp). The
+    format `YYMMDDhhmm` is a time, held as whole seconds since 1970 UTC. `verified` counts the independent sources that
+    agree.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
@@ -68,6 +71,7 @@ class Point(Table):
     di: Di
     format: str
     signed: bool = False
+    before: int = Field(0, ge=0, le=16)
     extra: int = Field(0, ge=0, le=16)
     unit: Unit
     verified: Literal[1, 2] = 1
@@ -76,15 +80,23 @@ class Point(Table):
 
     @model_validator(mode="after")
     def _is_a_channel(self) -> Self:
-        parse_format(self.format)
+        if self.is_time and (self.unit != "s" or self.kind is not Kind.INSTANTANEOUS):
+            raise ValueError("format: a time is a channel of kind 'instantaneous' in unit 's'")
+        if not self.is_time:
+            parse_format(self.format)
         if self.kind is None and parse_obis(self.obis)[3] not in KINDS:
             raise ValueError(f"kind: say it, because value group D of {self.obis} is none of 4, 6, 7, 8")
         return self
 
     @property
+    def is_time(self) -> bool:
+        """Tell whether it is a date and time."""
+        return self.format == STAMP
+
+    @property
     def form(self) -> Format:
-        """Return how the number is written."""
-        return parse_format(self.format, signed=self.signed)
+        """Return how the number is written; of a time, how many bytes it has."""
+        return Format(len(STAMP) // 2, 0) if self.is_time else parse_format(self.format, signed=self.signed)
 
     @property
     def scale(self) -> int:
@@ -93,8 +105,8 @@ class Point(Table):
 
     @property
     def size(self) -> int:
-        """Return the bytes that it occupies, those behind the number included."""
-        return self.form.size + self.extra
+        """Return the bytes of its item, those before and behind it included."""
+        return self.before + self.form.size + self.extra
 
     @property
     def number(self) -> Number:

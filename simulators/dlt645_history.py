@@ -47,7 +47,7 @@ class History:
         stamp = encode_stamp(self.shown.civil(at))
         if item == made.stamp:
             return stamp
-        parts = {table.item: self.shown.numbers(table.points, at) for table in made.items if item in (table.item, "FF")}
+        parts = {table.item: self.shown.items(table.points, at) for table in made.items if item in (table.item, "FF")}
         if item == "FF":
             return bytes.fromhex(made.separator).join([stamp, *parts.values()])
         return parts.get(item)

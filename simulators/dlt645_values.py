@@ -29,19 +29,19 @@ class Shown:
         self.meter = meter
         self.profile = profile
         self.zone = ZoneInfo(profile.zone)
-        self._points = {point.di: point for point in profile.points}
+        self._points = {point.di: point for point in profile.points if not point.before}
         self._blocks = {block.di: block for block in profile.block}
 
     def read(self, di: str, at: int) -> bytes | None:
         """Return the bytes behind a current item or block as of `at` (us UTC); None where there is no such item."""
         if di in self._points:
-            return self.items([self._points[di]], at)
+            return self.items((self._points[di].name,), at)
         block = self._blocks.get(di)
         if block is None:
             return None
         values = self.meter.values(at)
-        parts = self.profile.sizes(block.points)
-        return b"".join(self._item(point, values, at) if point else bytes(size) for point, size in parts)
+        items = self.profile.items(block.points)
+        return b"".join(self._item(points[0], values, at) if points else bytes(size) for points, size in items)
 
     def is_settled(self, di: str) -> bool:
         """Tell whether an item or block has running totals or maxima, which are frozen at settlement days."""
@@ -49,10 +49,10 @@ class Shown:
         point = self.profile.point(block.points[0]) if block is not None else self._points.get(di)
         return point is not None and point.what in (Kind.REGISTER, Kind.MAXIMUM_DEMAND)
 
-    def items(self, points: list[Point], at: int) -> bytes:
-        """Return the bytes of these points as of `at`."""
+    def items(self, names: tuple[str, ...], at: int) -> bytes:
+        """Return the items of these points as of `at`."""
         values = self.meter.values(at)
-        return b"".join(self._item(point, values, at) for point in points)
+        return b"".join(self._item(self.profile.point(name), values, at) for name in names)
 
     def numbers(self, names: tuple[str, ...], at: int) -> bytes:
         """Return the bytes of these points as of `at`, without what follows a number."""
@@ -83,7 +83,7 @@ class Shown:
         if not point.extra:
             return number
         # The stamp of a maximum: the evening of the month's first day, as good as any.
-        first = self.civil(at).replace(day=1, hour=0, minute=0, second=0)
+        first = self.civil(at - 1).replace(day=1, hour=0, minute=0, second=0)
         peak = first.replace(hour=19, minute=15)
         stamp = peak if self.instant(peak) < at else first
         return number + encode_stamp(stamp, 5)[: point.extra].ljust(point.extra, b"\0")

@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from collector.capabilities import Talk
 from collector.dlt645_profile import WILDCARD_IDENTITY, Dlt645Profile
 from collector.dlt645_tables import Point
-from collector.drivers.dlt645_plan import Holes, Stamp, Step, blocks_of, decode, plan, single
+from collector.drivers.dlt645_plan import Holes, Stamp, Step, blocks_of, decode, plan, singles
 from collector.drivers.dlt645_talk import Dlt645Talk, exchange, own
 from collector.exchange import Exchange, Transact
 from collector.protocols.dlt645.errors import UNREADABLE
@@ -76,7 +77,7 @@ class _Search:
             raise error
         if step.is_block:
             self.blocks.add(step.di)
-            self.queue.extend(single(point) for point in step.points)
+            self.queue.extend(singles(step.points))
             return
         self.points.update(point.name for point in step.points)
         if not self.queue and not read:
@@ -160,7 +161,7 @@ class Dlt645Reader:
                 except RefusedError as error:
                     search.refused(step, error, read=len(into) > before)
                     continue
-                values = decode(step.items, reply.data)
+                values = decode(step.items, reply.data, ZoneInfo(self.profile.zone))
                 search.missing([point for point in step.points if point not in values])
                 stamp = Stamp(reply.middle, reply.answered_at, slot)
                 into += blocks_of(values, self.device, source, self._interval, stamp)

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from collector.capabilities import Depth, Talk
 from collector.dlt645_profile import Dlt645Profile
-from collector.dlt645_tables import DailyFreeze, Point
-from collector.drivers.dlt645_plan import Stamp, blocks_of, channels_of, decode, doubt
+from collector.dlt645_tables import DailyFreeze
+from collector.drivers.dlt645_plan import Items, Stamp, Values, blocks_of, channels_of, decode, doubt, points_of
 from collector.drivers.dlt645_talk import Dlt645Talk, Reply, own, row_time
 from collector.protocols.dlt645.blocks import split_block
 from collector.protocols.dlt645.errors import NO_DATA
@@ -20,9 +20,6 @@ from metering.model import SECOND, Block, Source
 DAY = 86_400
 GUARD_S = 600  # how wrong a meter's clock may be before a row near a boundary could be taken for another
 _STAMP = 5
-
-Items = tuple[tuple[Point | None, int], ...]
-Values = dict[Point, tuple[int | None, int]]
 
 
 class DailyFreezeReader:
@@ -38,15 +35,17 @@ class DailyFreezeReader:
         self._device = device
         self._freeze = freeze
         self._zone = ZoneInfo(profile.zone)
-        self._items: dict[str, Items] = {made.item: tuple(profile.sizes(made.points)) for made in freeze.items}
-        self._points = tuple(point for items in self._items.values() for point, _ in items if point)
+        self._items: dict[str, Items] = {made.item: profile.items(made.points) for made in freeze.items}
+        self._points = tuple(point for items in self._items.values() for point in points_of(items))
         self.channels = channels_of(self._points)
 
     @property
     def row_s(self) -> float:
         """Return about how long one row takes on the wire."""
         requests = 1 if self._freeze.whole else 1 + len(self._items)
-        return row_time(self._profile, requests, _STAMP + sum(point.size for point in self._points))
+        return row_time(
+            self._profile, requests, _STAMP + sum(size for items in self._items.values() for _, size in items)
+        )
 
     async def prepare(self, talk: Talk) -> None:
         """Do nothing: the profile says what a freeze holds."""
@@ -107,7 +106,7 @@ class DailyFreezeReader:
                     raise
                 continue  # an item that this meter does not freeze
             first = first or reply.asked_at
-            values |= decode(items, reply.data)
+            values |= decode(items, reply.data, self._zone)
         if reply and first and _near_midnight(first, reply.answered_at, self._zone):
             again, _ = await self._stamp(talk, number)
             if again != stamp:  # the meter froze between the stamp and the items
@@ -123,7 +122,7 @@ class DailyFreezeReader:
         stamp, doubtful = self._instant(parts[0])
         values: Values = {}
         for items, part in zip(self._items.values(), parts[1:], strict=False):
-            values |= decode(items, part)
+            values |= decode(items, part, self._zone)
         return stamp, doubtful, values, reply
 
     async def _stamp(self, talk: Dlt645Talk, number: int) -> tuple[int | None, bool]:

@@ -2,13 +2,18 @@
 
 from functools import lru_cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from collector.dlt645_profile import Dlt645Profile
-from collector.dlt645_tables import BlockTable, Point
+from collector.dlt645_tables import Point
 from collector.protocols.dlt645.blocks import split_block
+from collector.protocols.dlt645.times import decode_stamp, to_utc
 from collector.protocols.dlt645.values import decode_number
-from metering.model import Block, Column, Kind, Layout, Source
+from metering.model import SECOND, Block, Column, Kind, Layout, Source
 from metering.quality import Quality
+
+Items = tuple[tuple[tuple[Point, ...], int], ...]
+Values = dict[Point, tuple[int | None, int]]
 
 _PLANS = 512  # compiled plans kept: one for each profile, choice of points and set of holes
 
@@ -28,10 +33,10 @@ class Holes(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One identifier to read and the points behind it, each with its bytes; None: bytes that nobody asked for."""
+    """One identifier to read and its items: the points that each gives (none: nobody asked for it) and its bytes."""
 
     di: str
-    items: tuple[tuple[Point | None, int], ...]
+    items: Items
 
     @property
     def size(self) -> int:
@@ -41,7 +46,7 @@ class Step(NamedTuple):
     @property
     def points(self) -> tuple[Point, ...]:
         """Return the points that it gives."""
-        return tuple(point for point, _ in self.items if point)
+        return points_of(self.items)
 
     @property
     def is_block(self) -> bool:
@@ -49,32 +54,40 @@ class Step(NamedTuple):
         return len(self.items) > 1
 
 
+def points_of(items: Items) -> tuple[Point, ...]:
+    """Return the points of items, in their order."""
+    return tuple(point for points, _ in items for point in points)
+
+
 @lru_cache(maxsize=_PLANS)
 def plan(profile: Dlt645Profile, names: tuple[str, ...], holes: Holes) -> tuple[Step, ...]:
     """Return the fewest requests for these points (none: all), in the profile's order."""
-    wanted = {point.name: point for point in profile.select(names) if point.name not in holes.points}
-    left = dict(wanted)
+    wanted = tuple(point for point in profile.select(names) if point.name not in holes.points)
+    left = dict.fromkeys(wanted)
     steps: list[Step] = []
-    blocks = [block for block in profile.block if block.di not in holes.blocks]
+    blocks = [Step(block.di, profile.items(block.points)) for block in profile.block if block.di not in holes.blocks]
     while blocks:
-        best = max(blocks, key=lambda block: len(left.keys() & set(block.points)))
-        if len(left.keys() & set(best.points)) < 2:
+        best = max(blocks, key=lambda block: _covered(block, left))
+        if _covered(best, left) < 2:
             break
         blocks.remove(best)
-        steps.append(_block_step(profile, best, left))
-        for name in best.points:
-            left.pop(name, None)
-    steps += [single(point) for point in left.values()]
-    order = {name: index for index, name in enumerate(wanted)}
-    return tuple(sorted(steps, key=lambda step: min(order[point.name] for point in step.points)))
+        step = Step(best.di, tuple((tuple(p for p in points if p in left), size) for points, size in best.items))
+        steps.append(step)
+        for point in step.points:
+            del left[point]
+    steps += singles(tuple(left))
+    order = {point: index for index, point in enumerate(wanted)}
+    return tuple(sorted(steps, key=lambda step: min(order[point] for point in step.points)))
 
 
-def single(point: Point) -> Step:
-    """Return the step that reads one point alone."""
-    return Step(point.di, ((point, point.size),))
+def singles(points: tuple[Point, ...]) -> list[Step]:
+    """Return the steps that read points by their own identifiers; those of one identifier together."""
+    found = dict.fromkeys(point.di for point in points)
+    together = {di: tuple(point for point in points if point.di == di) for di in found}
+    return [Step(di, ((group, group[0].size),)) for di, group in together.items()]
 
 
-def decode(items: tuple[tuple[Point | None, int], ...], data: bytes) -> dict[Point, tuple[int | None, int]]:
+def decode(items: Items, data: bytes, zone: ZoneInfo) -> Values:
     """Return stored value and quality of each point in these bytes; a meter may send fewer than there are.
 
     Raises:
@@ -83,9 +96,7 @@ def decode(items: tuple[tuple[Point | None, int], ...], data: bytes) -> dict[Poi
     """
     parts = split_block([size for _, size in items], data)
     return {
-        point: decode_number(point.form, part[: point.form.size])
-        for (point, _), part in zip(items, parts, strict=False)
-        if point
+        point: _value(point, part, zone) for (points, _), part in zip(items, parts, strict=False) for point in points
     }
 
 
@@ -98,9 +109,7 @@ class Stamp(NamedTuple):
     quality: int = 0
 
 
-def blocks_of(
-    values: dict[Point, tuple[int | None, int]], device: str, source: Source, interval: int, stamp: Stamp
-) -> list[Block]:
+def blocks_of(values: Values, device: str, source: Source, interval: int, stamp: Stamp) -> list[Block]:
     """Return the readings of one answer, one block for each kind."""
     made = []
     for kind in dict.fromkeys(point.what for point in values):
@@ -130,6 +139,20 @@ def _layout(kind: Kind, source: Source, interval: int, points: tuple[Point, ...]
     return Layout(kind, source, interval, tuple(Column(p.obis, p.unit, p.scale, p.number) for p in points))
 
 
-def _block_step(profile: Dlt645Profile, block: BlockTable, left: dict[str, Point]) -> Step:
-    items = profile.sizes(block.points)
-    return Step(block.di, tuple((point if point and point.name in left else None, size) for point, size in items))
+def _covered(block: Step, left: dict[Point, None]) -> int:
+    """Return how many single requests a block saves."""
+    return sum(1 for points, _ in block.items if any(point in left for point in points))
+
+
+def _value(point: Point, item: bytes, zone: ZoneInfo) -> tuple[int | None, int]:
+    raw = item[point.before : point.before + point.form.size]
+    if not point.is_time:
+        return decode_number(point.form, raw)
+    try:
+        stamp = decode_stamp(raw)
+    except ValueError:
+        return None, int(Quality.NOT_A_NUMBER)
+    if stamp is None:
+        return None, int(Quality.NOT_AVAILABLE)
+    instant = to_utc(stamp, zone)
+    return instant.us // SECOND, doubt(doubtful=instant.doubtful)

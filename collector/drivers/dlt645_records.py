@@ -42,7 +42,7 @@ class LoadRecordReader:
         self._class = made.number
         self._layout = profile.record_layout(made.number)
         self._points = tuple(profile.point(name) for name in made.points)
-        self._items = tuple((point, point.form.size) for point in self._points)
+        self._items = tuple(((point,), point.form.size) for point in self._points)
         self._zone = ZoneInfo(profile.zone)
         self.channels = channels_of(self._points)
         self._block = len(self._layout.header) + 1 + 5 + self._layout.tail
@@ -122,5 +122,5 @@ class LoadRecordReader:
         if data is None or (after is not None and at <= after) or (end is not None and at > end):
             return after
         stamp = Stamp(at, reply.answered_at, at, doubt(doubtful=instant.doubtful))
-        into += blocks_of(decode(self._items, data), self._device, Source.PROFILE, self.interval, stamp)
+        into += blocks_of(decode(self._items, data, self._zone), self._device, Source.PROFILE, self.interval, stamp)
         return at

@@ -83,7 +83,7 @@ class SettlementReader:
                 continue
             answered_at = reply.answered_at
             stamp = Stamp(at, answered_at, at, quality)
-            row += blocks_of(decode(step.items, reply.data), self._device, Source.PROFILE, 0, stamp)
+            row += blocks_of(decode(step.items, reply.data, self._zone), self._device, Source.PROFILE, 0, stamp)
         return answered_at
 
     async def _step(self, talk: Dlt645Talk, step: Step, number: int) -> Reply | None:

@@ -284,6 +284,10 @@ async def test_settlements_are_the_registers_at_the_months_beginnings(site: Site
     assert {block.layout.interval for block in blocks} == {0}
     assert list(column(blocks, "1-0:1.6.0*255")) == list(shown)
     assert Kind.MAXIMUM_DEMAND in dict(reader.channels)
+    captured = {b.slot: b.values[0] for b in blocks if b.layout.columns[0].unit == "s"}
+    assert list(captured) == list(shown)
+    for at, second in captured.items():
+        assert 0 < at - second * SECOND < 31 * DAY
     assert reader.depth == (12, 336)
 
 
