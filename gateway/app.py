@@ -148,6 +148,10 @@ class Gateway:
         """
         return await self._reading.read_now(self._meter(device))
 
+    async def read_clock(self, device: str) -> ClockReading:
+        """Read a meter's clock now. Raises `MeterError`; `RefusedError` where it has none that can be read."""
+        return await self._memories.read_clock(self._meter(device))
+
     async def set_clock(self, device: str, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock on a person's order, after the rows that it touches were read; how it was, and is.
 
@@ -159,6 +163,15 @@ class Gateway:
 
         """
         return await self._memories.set_clock(self._meter(device), by)
+
+    async def end(self) -> None:
+        """End a gateway that does not run: what it was asked for goes into the log, and its wires are closed."""
+        await self._end_tasks()
+        for bus in self._buses.values():
+            await bus.close()
+        await self._memories.keep()
+        if self._keys is not None:
+            self._keys.close()
 
     def status(self) -> GatewayStatus:
         """Return how everything fares."""

@@ -140,10 +140,7 @@ class Backfill:
 
 def total(statuses: Iterable[BackfillStatus]) -> BackfillStatus:
     """Return the sums."""
-    return BackfillStatus(*(sum(column) for column in zip(*statuses, strict=True))) if statuses else _NOTHING
-
-
-_NOTHING = BackfillStatus(0, 0, 0, 0)
+    return BackfillStatus(*map(sum, zip((0, 0, 0, 0), *statuses, strict=True)))
 
 
 def _added(known: BackfillStatus, counts: Counts, recovered: int) -> BackfillStatus:

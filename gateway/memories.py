@@ -127,6 +127,10 @@ class Memories:
         if filler is not None:
             filler.wake(meter.id)
 
+    async def read_clock(self, meter: BusMeter) -> ClockReading:
+        """Read a meter's clock now. Raises `MeterError`."""
+        return await self._clock_work.read(meter)
+
     async def set_clock(self, meter: BusMeter, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock on a person's order: see `ClockWork.set`."""
         return await self._clock_work.set(meter, by)

@@ -112,6 +112,23 @@ def read(
 
 
 @app.command()
+def clock(
+    file: SiteArgument,
+    meter: Annotated[str, typer.Argument(metavar="METER", help="The meter's id in the file.")],
+    set_it: Annotated[
+        bool, typer.Option("--set", help="Set it by this machine's clock, after the rows that it touches are read.")
+    ] = False,
+) -> None:
+    """Show how far a meter's clock is off and how it drifts, and set it where asked. The gateway must be stopped.
+
+    Example: metergate clock site.toml flat-01 --set
+    """
+    from metergate.commands.clock import run_clock
+
+    run_clock(file, meter, set_it=set_it)
+
+
+@app.command()
 def simulate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to simulate: endpoints, meters, faults.")],
     seconds: Annotated[float | None, typer.Option("--for", metavar="SECONDS", help="Stop by itself.", min=1)] = None,

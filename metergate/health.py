@@ -1,13 +1,16 @@
 """What keeps a site from being ready, and its numbers for the monitoring: read off the running parts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from gateway.backfill import total
+from gateway.memories import MemoryStatus
 from headend.measures import Measure
 
 if TYPE_CHECKING:
     from metergate.parts import Parts
 
+METERS_SHOWN = 1_000  # up to so many meters with a memory of their own have numbers of their own; more are summed up
 BACKLOG_RECORDS = 10_000  # a store further behind the log than this is told as a problem
 
 
@@ -44,8 +47,33 @@ def measures(parts: "Parts") -> Iterator[Measure]:
             yield Measure("exchanges", "counter", "Exchanges and their outcome", count, {**label, "outcome": kind})
         silent = sum(meter.circuit != "closed" for meter in meters)
         yield Measure("meters_silent", "gauge", "Meters that are left alone for being silent", silent, label)
+    yield from _memories(status.memories)
     projection = parts.projection.status()
     yield Measure("store_lag", "gauge", "Records of the log that the store has not", projection.lag)
     yield Measure("store_duplicates", "counter", "Readings that the store had already", projection.duplicates)
     yield Measure("store_versions", "counter", "Corrections stored beside older values", projection.versions)
     yield Measure("store_rejected", "counter", "Blocks that the store refused", projection.rejected)
+
+
+def _memories(memories: Mapping[str, MemoryStatus]) -> Iterator[Measure]:
+    """Yield how far the meters' own profiles are read, and how their clocks fare."""
+    profiles = {device: each.profiles for device, each in memories.items() if each.profiles is not None}
+    if len(memories) > METERS_SHOWN:
+        profiles = {"": total(profiles.values())}
+    for device, each in profiles.items():
+        label = {"meter": device} if device else {}
+        yield Measure("profile_missing", "gauge", "Intervals of own profiles to be read", each.missing, label)
+        yield Measure("profile_recovered", "counter", "Rows that filled holes since the start", each.recovered, label)
+        yield Measure("profile_lost", "gauge", "Intervals that the meter does not have", each.lost, label)
+        yield Measure("profile_no_supply", "gauge", "Intervals inside power failures", each.no_supply, label)
+    if len(memories) > METERS_SHOWN:
+        return
+    for device, memory in memories.items():
+        if memory.clock is not None and memory.clock.offset is not None:
+            label = {"meter": device}
+            yield Measure(
+                "meter_clock_offset_seconds", "gauge", "How far a meter's clock is ahead", memory.clock.offset, label
+            )
+            if memory.clock.drift is not None:
+                text = "Seconds that a meter's clock gains in a day"
+                yield Measure("meter_clock_drift_seconds", "gauge", text, memory.clock.drift, label)

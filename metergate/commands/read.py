@@ -36,7 +36,7 @@ def run_read(file: Path, meter: str) -> None:
 
     """
     site = load_site(file)
-    settings = _meter(site, meter)
+    settings = meter_of(site, meter)
     if settings.topic is None:
         check_keys(file, site, meter)
         profile = load_any(settings.profile, site.gateway.profiles)
@@ -47,7 +47,8 @@ def run_read(file: Path, meter: str) -> None:
         _print(asyncio.run(_listen(site, settings)), {})
 
 
-def _meter(site: SiteFile, meter: str) -> MeterSettings:
+def meter_of(site: SiteFile, meter: str) -> MeterSettings:
+    """Return a meter of the file that is not removed. Raises `ConfigError`."""
     found = next((each for each in site.meter if each.id == meter), None)
     if found is None:
         raise ConfigError(f"there is no meter {meter!r} in the file; there are {', '.join(m.id for m in site.meter)}")
