@@ -106,3 +106,21 @@ def test_check_of_an_overloaded_line_warns_and_fails(command: Command, tmp_path:
     assert "short of the 40 days to aim at: give it" in out
     assert not (tmp_path / "data").exists()
     assert load_site(path)
+
+
+def test_a_meters_own_records_take_their_time_on_the_line_and_their_room_in_the_log() -> None:
+    table = {"id": "m", "bus": "line", "address": "000000000161", "profile": "dlt645_2007", "zone": "Asia/Shanghai"}
+    file = SiteFile.model_validate(
+        {
+            "gateway": {"id": "gw", "data": "data"},
+            "bus": [{"id": "line", "kind": "dlt645", "port": "/dev/ttyS9"}],
+            "meter": [table | {"point": "P", "region": "a"}],
+        }
+    )
+    bus = forecast_buses(file)[0]
+    cycles = {cycle.schedule: cycle for cycle in bus.cycles}
+    assert {"registers", "instantaneous", "profile load_record_1"} <= set(cycles)
+    assert all(0 < cycle.seconds < cycle.period_s for cycle in cycles.values())
+    of_records = sum(86_400 / cycle.period_s for name, cycle in cycles.items() if name.startswith("profile"))
+    of_polls = 96 * 2 + 288 * 3  # at least
+    assert forecast_log(file).readings > of_records + of_polls
