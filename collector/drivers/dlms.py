@@ -1,6 +1,7 @@
 """One DLMS meter: how it is spoken to, associations, and what is known of it by now. Reads nothing by itself."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ from collector.protocols.dlms.references import Attribute, DataAccessResult
 from collector.protocols.dlms.session import Association, Session
 from metering.errors import AuthError, FrameError, MeterError, RefusedError, TransportError
 
+RELEARN_S = 86_400.0  # scalers and capture objects are read again after so long: somebody may have programmed the meter
 CLOSE_LIMIT_S = 3.0  # release and disconnect together: a courtesy
 
 logger = structlog.get_logger(__name__)
@@ -34,7 +36,7 @@ class DlmsDriver:
 
     `keys` are its secrets and `counter` its invocation counter for our client title (None: it uses none). `zone` is
     that of its clock where it sends no deviation. What is learned of the meter (scalers, capture objects) counts for
-    as long as its firmware id stays the same.
+    `RELEARN_S`, and no longer than its firmware id stays the same.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DlmsDriver:
         self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
         self.keys = keys
         self._counter = counter
+        self._scalers_at = 0.0  # monotonic: when the first of them was read
         self._habits = Habits()
         self._speed: Speed | None = None  # that mode E came to
         self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
@@ -208,9 +211,13 @@ class DlmsDriver:
         self.firmware = found
 
     async def learn_scalers(self, talk: DlmsTalk, attributes: Sequence[Attribute]) -> None:
-        """Read those scalers and units that are not known yet. Raises `MeterError`."""
+        """Read those scalers and units that are not known, or not any more. Raises `MeterError`."""
         if self.firmware is None:
             await self.look_at_firmware(talk)
+        if time.monotonic() - self._scalers_at >= RELEARN_S:
+            self.scalers = {}
+        if not self.scalers:
+            self._scalers_at = time.monotonic()
         unknown = [attribute for attribute in dict.fromkeys(attributes) if attribute not in self.scalers]
         size = talk.list_size(self.profile)
         for begin in range(0, len(unknown), size):

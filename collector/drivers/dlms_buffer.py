@@ -1,12 +1,13 @@
 """One profile generic (class 7) of a DLMS meter: its columns, and its rows by range or by number. Makes no blocks."""
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
 
 from collector.dlms_tables import ColumnSpec
-from collector.drivers.dlms import DlmsDriver
+from collector.drivers.dlms import RELEARN_S, DlmsDriver
 from collector.drivers.dlms_rows import TimedRows, decode_rows
 from collector.drivers.dlms_shape import (
     ScalerUnit,
@@ -73,7 +74,7 @@ class Piece(NamedTuple):
 
 
 class Buffer:
-    """A meter's profile. `learn` comes first; it asks again when the meter has another firmware."""
+    """A meter's profile. `learn` comes first; it asks again when the meter has another firmware, and once a day."""
 
     def __init__(self, driver: DlmsDriver, spec: BufferSpec) -> None:
         self._driver = driver
@@ -85,6 +86,7 @@ class Buffer:
         self._access = spec.access
         self._restricting: CaptureObject | None = None
         self._firmware: str | None = None
+        self._learned_at = 0.0  # monotonic
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,8 @@ class Buffer:
         """
         if self._driver.firmware is None:
             await self._driver.look_at_firmware(talk)
-        if self.shape is not None and self._firmware == self._driver.firmware:
+        fresh = time.monotonic() - self._learned_at < RELEARN_S
+        if self.shape is not None and fresh and self._firmware == self._driver.firmware:
             return False
         answer = (await talk.run(talk.session.get(self._at(OBJECTS)))).value
         objects = parse_objects(answer)
@@ -112,8 +115,11 @@ class Buffer:
         clock = objects[shape.clock]
         self._restricting = next((o for o in objects if o.obis == self.spec.range_object), clock)
         self._access = self.spec.access
+        if self.shape not in (None, shape):
+            logger.warning("the columns of a profile changed", meter=self._driver.device, profile=self.spec.name)
         self.shape = shape
         self._firmware = self._driver.firmware
+        self._learned_at = time.monotonic()
         return True
 
     def _at(self, attribute: int) -> Attribute:
@@ -192,8 +198,8 @@ class Buffer:
         if restricting is None:
             raise ValueError("learn comes first")
         # Both limits are inclusive and clocks count seconds; what comes too much is cut off.
-        time = self._driver.time
-        return range_access(restricting, time.limit(start + SECOND), time.limit(end))
+        limit = self._driver.time.limit
+        return range_access(restricting, limit(start + SECOND), limit(end))
 
     async def _piece(self, talk: DlmsTalk, access: Access | None) -> Piece:
         turnaround_s = self._driver.profile.profile_turnaround
@@ -203,7 +209,11 @@ class Buffer:
     def _decode(self, raw: bytes) -> TimedRows:
         if self.shape is None:
             raise ValueError("learn comes first")
-        rows = decode_rows(raw, self.shape, self._driver.time, self.period)
+        try:
+            rows = decode_rows(raw, self.shape, self._driver.time, self.period)
+        except FrameError:
+            self._firmware = None  # its columns may have changed: they are read again
+            raise
         if rows.untold:
             logger.warning(
                 "rows of a profile tell no time", meter=self._driver.device, profile=self.spec.name, rows=rows.untold
@@ -276,7 +286,7 @@ class Buffer:
 def _cut(piece: Piece, start: int, end: int) -> Piece:
     """Return the rows of a piece with start < stamp <= end."""
     rows = piece.rows
-    keep = [index for index, time in enumerate(rows.times) if start < time <= end]
+    keep = [index for index, stamp in enumerate(rows.times) if start < stamp <= end]
     if len(keep) == len(rows.times):
         return piece
     return piece._replace(

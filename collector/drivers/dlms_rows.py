@@ -81,7 +81,7 @@ def decode_rows(raw: bytes, shape: Shape, time: MeterTime, period: int) -> Timed
 def _statuses(shape: Shape, rows: Sequence[tuple[Any, ...]]) -> list[int]:
     flags = [0] * len(rows)
     for position, spec in shape.status:
-        shown = [row[position] for row in rows]
+        shown = list(map(itemgetter(position), rows))
         known = {status: spec.flags(word_of(status)) for status in set(shown)}
         if any(known.values()):
             flags = [flag | known[status] for flag, status in zip(flags, shown, strict=True)]
@@ -124,7 +124,8 @@ def to_blocks(
     """
     if not rows.times:
         return []
-    columns = [_numbers(column, [row[column.position] for row in rows.values], time) for column in shape.values]
+    came = list(zip(*rows.values, strict=True))
+    columns = [_numbers(column, came[column.position], time) for column in shape.values]
     numbers = _number_types(raw, shape, columns)
     groups = []
     for kind in dict.fromkeys(column.kind for column in shape.values):
@@ -175,7 +176,7 @@ def _place(stamped: int, flags: int, grid: Grid, time: MeterTime) -> tuple[int, 
     return (stamped, None, flags | Quality.OFF_BOUNDARY) if off else (stamped, boundary, flags)
 
 
-def _numbers(column: ValueColumn, values: list[Any], time: MeterTime) -> list[Any]:
+def _numbers(column: ValueColumn, values: Sequence[Any], time: MeterTime) -> Sequence[Any]:
     if column.time:
         return [_seconds(value, time) for value in values]
     kinds = set(map(type, values))
@@ -194,7 +195,8 @@ def _plain(value: float) -> float | None:
 
 def _is_odd(column: Sequence[Any]) -> bool:
     """Tell whether a column has values that are none."""
-    return None in column or any(isinstance(value, float) and not isfinite(value) for value in column)
+    kinds = set(map(type, column))
+    return type(None) in kinds or (float in kinds and not all(map(isfinite, column)))
 
 
 def _seconds(value: object, time: MeterTime) -> int | None:
@@ -205,7 +207,7 @@ def _seconds(value: object, time: MeterTime) -> int | None:
     return None if us is None else us // SECOND
 
 
-def _number_types(raw: bytes, shape: Shape, columns: Sequence[list[Any]]) -> list[Number]:
+def _number_types(raw: bytes, shape: Shape, columns: Sequence[Sequence[Any]]) -> list[Number]:
     """Return the number type of each column: only where there are floats, the buffer is looked at once more."""
     with_floats = [index for index, column in enumerate(columns) if float in set(map(type, column))]
     found: list[Number] = ["int"] * len(columns)

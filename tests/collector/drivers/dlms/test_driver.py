@@ -104,8 +104,20 @@ async def test_another_meters_system_title_is_not_talked_to(open_site: Open):
             await site.work(driver, driver.identify)
 
 
-@pytest.mark.parametrize("framing", ["wrapper", "hdlc"])
-@pytest.mark.parametrize("kind", ["lost", "truncated", "damaged", "wrong_counter", "exception", "reset"])
+@pytest.mark.parametrize(
+    ("framing", "kind"),
+    [
+        ("wrapper", "lost"),
+        ("hdlc", "lost"),
+        ("wrapper", "truncated"),
+        ("hdlc", "damaged"),
+        ("wrapper", "wrong_counter"),
+        ("hdlc", "wrong_counter"),
+        ("wrapper", "exception"),
+        ("wrapper", "reset"),
+        ("hdlc", "reset"),
+    ],
+)
 async def test_after_a_conversation_that_broke_the_next_one_is_good(open_site: Open, framing: str, kind: DlmsKind):
     faults = DlmsFaults((DlmsFault(kind, every=4, times=1),))
     async with open_site(framing=framing, faults=faults) as site:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from collector.dlms_profile import DlmsProfile, load_dlms_profile
+from collector.drivers import dlms_buffer
 from collector.drivers.dlms_load_profile import DlmsProfileReader
 from collector.protocols.dlms.axdr import Data, array, enum_, i8, structure
 from collector.protocols.dlms.references import CaptureObject, DataAccessResult
-from metering.errors import MeterError, RefusedError
+from metering.errors import FrameError, MeterError, RefusedError
 from metering.model import SECOND, Block, Kind, Source
 from metering.quality import Quality
 from simulators.dlms_clock import ClockSettings
@@ -205,3 +206,24 @@ async def test_a_transfer_that_breaks_off_leaves_what_came_before_it(open_site: 
         came = len(blocks)
         assert 0 < came < 96
         check(site, await rows(site, driver, reader, end - DAY, end), end - DAY, end)
+
+
+async def test_columns_that_somebody_programmed_are_noticed(open_site: Open, monkeypatch: pytest.MonkeyPatch):
+    """At once where their number changed, after a day where it did not."""
+    before, after = ("1-0:1.8.0*255", "1-0:2.8.0*255"), ("1-0:2.8.0*255", "1-0:1.8.0*255")
+    async with open_site(DlmsSettings(history=False, profile=ProfileSettings(days=5, columns=before))) as site:
+        driver = site.driver()
+        reader = reader_of(driver, "load")
+        end = site.meter.now() // QUARTER * QUARTER
+        check(site, await rows(site, driver, reader, end - HOUR, end), end - HOUR, end)
+        for columns in (after, (*after, "1-0:3.8.0*255")):
+            site.meter._build_profiles(ProfileSettings(days=5, columns=columns))
+            site.meter.add(site.meter._objects())
+            if len(columns) == len(before):
+                monkeypatch.setattr(dlms_buffer, "RELEARN_S", 0.0)
+                check(site, await rows(site, driver, reader, end - HOUR, end), end - HOUR, end)
+                monkeypatch.undo()
+            else:
+                with pytest.raises(FrameError, match="no structure of 4 columns"):
+                    await rows(site, driver, reader, end - HOUR, end)
+            check(site, await rows(site, driver, reader, end - HOUR, end), end - HOUR, end)
