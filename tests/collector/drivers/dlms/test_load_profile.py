@@ -192,7 +192,8 @@ async def test_scalers_of_an_indian_meter_stand_in_a_profile_of_their_own(open_s
 
 
 async def test_a_transfer_that_breaks_off_leaves_what_came_before_it(open_site: Open):
-    profile = changed(load_dlms_profile("dlms_generic"), "load", access="entry", piece_rows=8)
+    quick = load_dlms_profile("dlms_generic").model_copy(update={"profile_turnaround": 0.05})
+    profile = changed(quick, "load", access="entry", piece_rows=8)
     faults = DlmsFaults((DlmsFault("lost", every=20, times=1),))
     settings = DlmsSettings(history=False, profile=ProfileSettings(days=5))
     async with open_site(settings, faults=faults) as site:
