@@ -30,6 +30,7 @@ NETWORK_GAP_S = 1.5
 FLOW_LIMIT_S = 10.0
 LONGEST_S = 60.0  # no answer is waited for longer, whatever its length and speed
 KEPT_BYTES = 65536  # of one answer, noise included
+_HIDDEN_CHARACTER_S = modbus_times.character_time(HIDDEN_BAUD)
 
 
 class _StreamLink(Line):
@@ -52,10 +53,11 @@ class _StreamLink(Line):
 
     def timeout(self, exchange: Exchange) -> float:
         """Return the wire time of request and usual reply, the turnaround limit, a silent interval and the margin."""
-        wire_s = self.wire_time(exchange)
         if self._network:
             characters = len(exchange.pdu) + exchange.reply_length
-            wire_s = min(HIDDEN_LIMIT_S, characters * modbus_times.character_time(HIDDEN_BAUD))
+            wire_s = min(HIDDEN_LIMIT_S, characters * _HIDDEN_CHARACTER_S)
+        else:
+            wire_s = self.wire_time(exchange)
         return min(LONGEST_S, wire_s + turnaround_limit(exchange.turnaround_s) + self._silence_s + self._margin_s)
 
     async def exchange(self, exchange: Exchange, timeout_s: float) -> bytes:
@@ -98,7 +100,8 @@ class _StreamLink(Line):
         if exchange.fresh and self._network:
             self._drop("a new connection was asked for")
         wire = self._wire or await self._connect()
-        await self._silent(self._not_before, DRAIN_LIMIT_S)
+        if not self._network or self._not_before > time.monotonic():
+            await self._silent(self._not_before, DRAIN_LIMIT_S)
         if self._wire is wire:
             try:
                 self._stray(wire.unread(KEPT_BYTES))

@@ -10,11 +10,7 @@ from enum import IntEnum
 from hmac import compare_digest
 from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from collector.protocols.dlms.axdr_values import encode_length, read_length
@@ -162,13 +158,12 @@ def unprotect(control: int, key: bytes, ak: bytes, title: bytes, counter: int, c
         if not compare_digest(_tag(control, key, ak, vector, body), tag):
             raise _wrong_key()
         return body
-    opener = Cipher(AES(key), GCM(vector, tag, min_tag_length=TAG_LENGTH)).decryptor()
-    opener.authenticate_additional_data(bytes((control,)) + ak)
-    plaintext = opener.update(body)
-    try:
-        opener.finalize()
-    except InvalidTag:
-        raise _wrong_key() from None
+    # The package's quick decryption wants tags of 16 bytes: deciphering by counter mode and making the tag anew takes
+    # half the time of its slow one, which takes shorter tags.
+    cipher = AESGCM(key)
+    plaintext = cipher.encrypt(vector, body, None)[:-16]
+    if not compare_digest(cipher.encrypt(vector, plaintext, bytes((control,)) + ak)[-16 : TAG_LENGTH - 16], tag):
+        raise _wrong_key()
     return plaintext
 
 

@@ -21,6 +21,7 @@ GET_REQUEST = 0xC0
 GET_RESPONSE = 0xC4
 _NORMAL, _NEXT, _LIST = 1, 2, 3
 _BLOCK = 2
+_A_BLOCK = bytes((_BLOCK,))
 _BLOCK_HEAD = struct.Struct(">BBBBI")
 
 # An attribute and which part of it is meant.
@@ -158,6 +159,12 @@ def parse_get_request(apdu: bytes) -> Apdu:
 
 def parse_get_response(apdu: bytes) -> Apdu:
     """Read a GET response. Raises FrameError."""
+    if apdu[1:2] == _A_BLOCK and len(apdu) > _BLOCK_HEAD.size:  # most of what comes: at once
+        _, _, invoke, last, number = _BLOCK_HEAD.unpack_from(apdu)
+        cursor = Cursor(apdu, _BLOCK_HEAD.size)
+        raw = read_result(DataAccessResult, cursor) if _is_result(cursor) else cursor.octets()
+        cursor.end()
+        return GetBlockResponse(invoke, last != 0, number, raw)
     cursor = Cursor(apdu, 1)
     kind, invoke = cursor.u8(), cursor.u8()
     if kind == _NORMAL:
@@ -165,9 +172,7 @@ def parse_get_response(apdu: bytes) -> Apdu:
             invoke, read_result(DataAccessResult, cursor) if _is_result(cursor) else cursor.rest()
         )
     elif kind == _BLOCK:
-        last, number = cursor.flag(), cursor.u32()
-        raw = read_result(DataAccessResult, cursor) if _is_result(cursor) else cursor.octets()
-        response = GetBlockResponse(invoke, last, number, raw)
+        raise FrameError(f"a get-response with a block in {len(apdu)} bytes")
     elif kind == _LIST:
         response = GetListResponse(invoke, read_results(cursor))
     else:

@@ -59,6 +59,10 @@ class WrapperSplitter:
             FrameError: a header as `parse_header` refuses it: the stream cannot be followed any further.
 
         """
+        if not self._held and len(data) >= HEADER_LENGTH:
+            header = parse_header(data, self._limit)
+            if len(data) == HEADER_LENGTH + header.length:  # one APDU and nothing else: as it nearly always comes
+                return [(header, data[HEADER_LENGTH:])]
         self._held += data
         held, at = self._held, 0
         found: list[tuple[Header, bytes]] = []
