@@ -12,9 +12,11 @@ from gateway.grid import Grid
 from gateway.ledger import Account, Irregular, Kept, Span
 from gateway.statefile import StateFile
 from metering import events
-from metering.model import Block, Event, Layout
+from metering.model import SECOND, Block, Event, Layout
 
 MAX_FAILURES = 256  # power failures that are remembered for each meter
+MAX_SEEN = 4_096  # events of the last day that are known not to be new
+LATE_US = 86_400 * SECOND  # how much older than the newest an event may be that is written late
 
 Rows = Account | Irregular
 
@@ -23,21 +25,27 @@ class PowerFailures(msgspec.Struct):
     """What a meter's own events say of its supply, and how far they were read (us UTC, the meter's clock)."""
 
     read_to: int = 0
-    seen: list[str] = []  # ids of events at the instant `read_to`
+    seen: dict[str, int] = {}  # id and time of the events of the last day before `read_to`
     down: int | None = None  # the power went and did not come back yet
     failures: list[tuple[int, int]] = []  # when it went and when it came back
 
+    @property
+    def since(self) -> int:
+        """Return from when on to ask: what lasted for hours is written at its end, with the time of its beginning."""
+        return max(0, self.read_to - LATE_US)
+
     def fresh(self, found: Iterable[Event]) -> list[Event]:
-        """Return the events that are new, in their order, and remember them."""
+        """Return the events that are new, in the order of time, and remember them."""
         fresh = []
         for event in sorted(found, key=lambda event: event.time):
-            if event.time < self.read_to or event.id in self.seen:
+            if event.time < self.since or event.id in self.seen:
                 continue
-            if event.time > self.read_to:
-                self.read_to, self.seen = event.time, []
-            self.seen = [*self.seen, event.id]
+            self.seen[event.id] = event.time
             self._learn(event)
             fresh.append(event)
+        self.read_to = max([self.read_to, *(event.time for event in fresh)])
+        newest = sorted(self.seen.items(), key=lambda each: each[1])[-MAX_SEEN:]
+        self.seen = {name: time for name, time in newest if time >= self.since}
         return fresh
 
     def _learn(self, event: Event) -> None:
@@ -132,7 +140,9 @@ class Accounts:
                 accounts.setdefault(device, {})[profile] = rows.kept()
             else:
                 newest.setdefault(device, {})[profile] = rows.newest
-        failures = {device: msgspec.structs.replace(each) for device, each in self._failures.items()}
+        failures = {
+            device: msgspec.structs.replace(each, seen=dict(each.seen)) for device, each in self._failures.items()
+        }
         return _File(accounts, newest, failures)
 
     def write(self, snapshot: object) -> None:

@@ -85,6 +85,8 @@ class ClockWork:
             MeterError: it could not be done.
 
         """
+        if not await self._intake.flush():
+            raise RefusedError("the log does not take the rows that this touches", code=0, meter=meter.id)
         clock = meter.clock
         if clock is None or clock.shift_limit_s < 0:
             raise RefusedError("its clock cannot be set", code=0, meter=meter.id)
@@ -99,6 +101,8 @@ class ClockWork:
         await self._reads().read_events(meter, talk)
         for task in self._reads().tasks_of(meter.id):
             await self._reads().read_out(task, min(before.shown, before.at), before.shown, talk)
+        if not await self._intake.flush():
+            raise RefusedError("the log does not take the rows that this touches", code=0, meter=meter.id)
         clock = meter.clock
         if clock is None or self._reads().is_reading(meter.id):
             raise RefusedError("a profile of it is being read; try again in a minute", code=0, meter=meter.id)

@@ -15,6 +15,8 @@ from metering.values import to_decimal
 
 KEEP_S = 2 * 86_400
 MAX_POLLS = 50_000  # of all meters together, the oldest give way
+DOUBT_S = 1  # how wrong a measured offset may be
+UNKNOWN_S = 60  # how far off a clock may be that is never read
 HOUR_S = 3_600
 
 _PREFIX = {"k": 3, "M": 6}
@@ -49,8 +51,11 @@ class Compare:
         while self._polls and (len(self._polls) > MAX_POLLS or self._oldest() < block.slot - KEEP_S * SECOND):
             self._polls.popitem(last=False)
 
-    def check(self, row: Block) -> tuple[Block, list[Difference]]:
-        """Return a profile's row, flagged where it differs from a poll of its boundary, and the differences."""
+    def check(self, row: Block, offset: int | None = 0) -> tuple[Block, list[Difference]]:
+        """Return a profile's row, flagged where it differs from a poll of its boundary, and the differences.
+
+        `offset` is how far the meter's clock is ahead of ours, by which the poll was taken, in us; None: not known.
+        """
         if row.layout.kind is not Kind.REGISTER or row.slot is None:
             return row, []
         polls = self._polls.get((row.device, row.slot))
@@ -59,13 +64,15 @@ class Compare:
         quality = list(row.quality) or [0] * len(row.values)
         found = []
         for index, column in enumerate(row.layout.columns):
-            difference = self._difference(row, index, column, polls)
+            difference = self._difference(row, index, column, polls, offset)
             if difference is not None:
                 quality[index] |= Quality.DIFFERS
                 found.append(difference)
         return (with_quality(row, quality) if found else row), found
 
-    def _difference(self, row: Block, index: int, column: Column, polls: list[Block]) -> Difference | None:
+    def _difference(
+        self, row: Block, index: int, column: Column, polls: list[Block], offset: int | None
+    ) -> Difference | None:
         value = row.values[index]
         if value is None or row.quality_of(index) & _USELESS:
             return None
@@ -81,16 +88,21 @@ class Compare:
                 later = to_decimal(other, polled.scale, polled.number).scaleb(shift)
                 # Either may have been cut to its last digit.
                 digit = max(Decimal(1).scaleb(column.scale), Decimal(1).scaleb(polled.scale + shift))
-                most = self._most(row, poll, column)
-                if not shown - digit <= later <= shown + most + digit:
+                before, after = self._most(row, poll, column, offset)
+                if not shown - before - digit <= later <= shown + after + digit:
                     return Difference(column.obis, row.slot or 0, shown, later, column.unit)
         return None
 
-    def _most(self, row: Block, poll: Block, column: Column) -> Decimal:
-        """Return what the meter can take between its boundary and the poll, in the column's unit."""
-        seconds = max(0, poll.measured_at - (row.slot or 0)) / SECOND
-        watt_hours = Decimal(self._watts[row.device] * seconds / HOUR_S)
-        return watt_hours.scaleb(-_PREFIX.get(column.unit[:1], 0) if len(column.unit) > 2 else 0)
+    def _most(self, row: Block, poll: Block, column: Column, offset: int | None) -> tuple[Decimal, Decimal]:
+        """Return what the meter can take from the poll to its boundary, and from its boundary to the poll."""
+        doubt = (DOUBT_S if offset is not None else UNKNOWN_S) * SECOND
+        after = poll.measured_at - (row.slot or 0) + (offset or 0)
+        scale = -_PREFIX.get(column.unit[:1], 0) if len(column.unit) > 2 else 0
+        most = [
+            Decimal(self._watts[row.device] * max(0, us + doubt) / SECOND / HOUR_S).scaleb(scale)
+            for us in (-after, after)
+        ]
+        return most[0], most[1]
 
     def _oldest(self) -> int:
         return next(iter(self._polls))[1]

@@ -152,11 +152,16 @@ class Intake:
         if isinstance(rows, Account):
             rows.reopen(rows.grid.at_or_before(low) + 1, rows.grid.at_or_before(high) + 2)
 
+    async def flush(self) -> bool:
+        """Put all that came into the log now; tell whether it has it."""
+        await self._recorder.commit()
+        return not self._recorder.status().refusal
+
     # --- events -------------------------------------------------------------------------------------------------------
 
     def events_since(self, device: str) -> int:
         """Return from when on a meter's events are new."""
-        return self._accounts.failures(device).read_to
+        return self._accounts.failures(device).since
 
     def take_events(self, device: str, found: Sequence[Event]) -> None:
         """Put the new ones of a meter's own events into the log."""
@@ -194,7 +199,7 @@ class Intake:
         if task.reader.interval:
             begin = block.measured_at - task.reader.interval * SECOND
             block = self._clocks.mark(block, begin, block.measured_at)
-        block, differences = self._compare.check(block)
+        block, differences = self._compare.check(block, self._clocks.offset(block.device))
         for each in differences:
             self._recorder.raise_event(
                 events.PROFILE_DIFFERS,

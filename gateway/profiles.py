@@ -25,6 +25,7 @@ from metering.errors import MeterError
 from metering.model import SECOND, Block, Event
 
 HOUR_S = 3_600  # a load profile is read each hour, or each interval where that is longer
+BESIDES_S = 1_800  # events and clock of a meter are not read more often than this
 SETTLE_S = 60  # after a boundary, so that the meter has written its row
 SPREAD_S = 900  # over which the meters' profile reads are spread
 A_WINTER_DAY = 20_454  # 2026-01-01: in summer a daily read comes an hour later after midnight
@@ -57,6 +58,7 @@ class ProfileReads:
         self._after = after
         self._spawn = spawn
         self._learned = learned
+        self._besides_at: dict[str, float] = {}
         self._reading: Counter[str] = Counter()  # profile reads under way, by meter
 
     def tasks(self, bus: str) -> list[ProfileTask]:
@@ -129,8 +131,14 @@ class ProfileReads:
         await self._work.work_on(task.meter, Lane.BACKFILL, partial(self._read_piece, task, piece))
 
     async def _read_new(self, task: ProfileTask, talk: Talk) -> None:
-        """Do a scheduled read: events first, since they say which intervals have no supply."""
-        await self.read_events(task.meter, talk)
+        """Do a scheduled read: events first, since they say which intervals have no supply.
+
+        A meter has several profiles, which are read soon after one another: events and clock are read with one of them.
+        """
+        device, now = task.meter.id, time.monotonic()
+        besides = now - self._besides_at.get(device, float("-inf")) >= BESIDES_S
+        if besides:
+            await self.read_events(task.meter, talk)
         await self._prepare(task, talk)
         rows = self._intake.rows_of(task)
         if isinstance(rows, Account):
@@ -141,7 +149,9 @@ class ProfileReads:
                 await self._read_piece(task, (low, end + 1), talk)
         else:
             await self._read_irregular(task, rows.newest, talk)
-        await self._after(task.meter, talk)
+        if besides:
+            await self._after(task.meter, talk)
+            self._besides_at[device] = now
 
     async def _read_besides(self, meter: BusMeter, talk: Talk) -> None:
         await self.read_events(meter, talk)

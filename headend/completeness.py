@@ -206,7 +206,7 @@ def _slots(store: ReadingsStore, device: str, series: _Series, grid: _Grid) -> _
     held = _numbers(store, query, step)
     open_ = Ranges(held.gaps(first, last + 1))
     recovered = no_supply = lost = Ranges()
-    if open_ and source is not Source.PROFILE and kind is Kind.REGISTER:
+    if open_ and source is not Source.PROFILE:
         profile = _numbers(store, _query(device, (obis, kind, Source.PROFILE, interval), grid), step)
         recovered = _taken(open_, profile)
     if open_:

@@ -26,10 +26,10 @@ def row(value: int, unit: str = "Wh", scale: int = 0) -> Block:
         (100_01, 5, False),
         (99_99, 5, False),  # one of the two was cut to its last digit
         (99_98, 5, True),
-        (100_14, 5, False),  # 100 kW for five seconds are 0.14 kWh
-        (100_15, 5, True),
-        (100_16, 60, False),
-        (101_68, 60, True),
+        (100_17, 5, False),  # 100 kW for six seconds are 0.167 kWh
+        (100_18, 5, True),
+        (101_70, 60, False),
+        (101_71, 60, True),
     ],
 )
 def test_a_poll_shows_what_the_row_shows_and_no_more_than_the_meter_can_take_until_then(
@@ -40,6 +40,24 @@ def test_a_poll_shows_what_the_row_shows_and_no_more_than_the_meter_can_take_unt
     for each in (row(100_000), row(100_00, "kWh", -2)):
         judged, found = compare.check(each)
         assert bool(found) == differs == bool(judged.quality_of(0) & Quality.DIFFERS)
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "polled", "differs"),
+    [
+        (40, 101_00, False),  # its boundary was 45 s before the poll
+        (-65, 98_50, False),  # its boundary came a minute after the poll
+        (-65, 97_00, True),
+        (-65, 100_20, True),
+        (None, 98_50, False),  # nobody knows
+        (None, 97_00, True),
+    ],
+)
+def test_the_boundary_is_that_of_the_meters_clock(offset_s: int | None, polled: int, differs: object) -> None:
+    compare = Compare({"m": 100_000})
+    compare.remember(poll(polled))
+    _, found = compare.check(row(100_000), None if offset_s is None else offset_s * SECOND)
+    assert bool(found) == differs
 
 
 @pytest.mark.parametrize(
