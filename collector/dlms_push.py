@@ -6,8 +6,11 @@ nothing.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
+
+import structlog
 
 from collector.drivers.dlms_push import Pushed, PushMapper
 from collector.protocols.dlms.hdlc import FLAG, Kind
@@ -19,10 +22,13 @@ from metering.errors import AuthError, FrameError, LinkDownError
 
 MAX_CONNECTIONS = 64
 MAX_APDU = 8192  # bytes
+RETRY_S = 10.0
 IDLE_S = 120.0  # a connection without a byte for so long is closed
 CONNECTION_BYTES = 4 << 20  # a connection that brought so much is closed; a meter simply connects again
 MAX_BAD = 8  # what cannot be read, on one connection
 SHOWN_BYTES = 4096  # of a message that cannot be read
+
+logger = structlog.get_logger(__name__)
 
 OnPush = Callable[[Pushed], None]
 OnBad = Callable[[str, bytes, str], None]
@@ -81,10 +87,15 @@ class DlmsPushListener:
         return host, port
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen until `stop` is set. Raises `LinkDownError` as `start`."""
-        if self._server is None:
-            await self.start()
+        """Listen until `stop` is set; an address that cannot be listened on is told and tried again."""
         try:
+            while self._server is None and not stop.is_set():
+                try:
+                    await self.start()
+                except LinkDownError as error:
+                    logger.error("pushes cannot be listened for", reason=str(error), retry_s=RETRY_S)  # noqa: TRY400 - the reason says it all
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), RETRY_S)
             await stop.wait()
         finally:
             await self.close()
@@ -144,7 +155,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._source = f"{peer[0]}:{peer[1]}" if peer else "?"
+        self._source = str(peer[0]) if peer else "?"
         if self._listener.opened(self):
             self._wait()
         else:

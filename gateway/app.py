@@ -11,9 +11,11 @@ import structlog
 
 from collector.bus import BusStatus
 from collector.capabilities import ClockReading
+from collector.drivers.dlms_push import Pushed
 from collector.mqtt import ListenerStatus, MqttListener
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
+from gateway.dlms_pushes import make_push_listener
 from gateway.last import LastValues
 from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings, open_keys
 from gateway.memories import Kept, Memories, MemoryStatus
@@ -80,6 +82,9 @@ class Gateway:
         periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
         self._push = PushSlots(periods)
         self._listener = self._make_listener(mqtt)
+        self._pushes = make_push_listener(
+            file, self._meters.values(), self._pushed, self._bad_push, clock=self.clock.now
+        )
         self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
         self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
         self._schedule = Schedule(self.clock)
@@ -126,6 +131,8 @@ class Gateway:
             group.create_task(self._memories.run(stop))
             if self._listener is not None:
                 group.create_task(self._listener.run(stop))
+            if self._pushes is not None:
+                group.create_task(self._pushes.run(stop))
             await stop.wait()
             await self._end_tasks()
             for bus in self._buses.values():
@@ -233,6 +240,14 @@ class Gateway:
 
     def _malformed(self, topic: str, payload: bytes, reason: str) -> None:
         self._quarantine.put(f"mqtt:{topic}", reason, payload)
+
+    def _pushed(self, pushed: Pushed) -> None:
+        self._take(pushed.blocks)
+        for event in pushed.events:
+            self._recorder.note(event)
+
+    def _bad_push(self, source: str, payload: bytes, reason: str) -> None:
+        self._quarantine.put(f"push:{source}", reason, payload)
 
     def _raise_event(self, kind: events.EventType, device: str = "", **detail: str) -> None:
         logger.error("a meter is not read", meter=device, kind=kind.name, **detail)

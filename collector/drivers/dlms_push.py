@@ -16,12 +16,15 @@ from metering.errors import AuthError, FrameError
 from metering.model import Block, Column, Event, Kind, Source
 from metering.quality import Quality
 
+MAKER_LETTERS = 3
 PUSH_CLASS = 40
 CLOCK_CLASS = 8
 
 
 class PushMeter:
     """A meter that may push. `names` are what it calls itself: serial number, logical device name.
+
+    A logical device name is three letters of the maker and a number, which mostly is the serial number.
 
     Its object lists are those of its profile, until `learn` is told what the meter itself has.
     """
@@ -99,9 +102,10 @@ class PushMapper:
             if item.tag not in (Tag.OCTET_STRING, Tag.VISIBLE_STRING, Tag.UTF8_STRING):
                 continue
             try:
-                meter = self._by_name.get(identity_text(item))
+                name = identity_text(item)
             except FrameError:
                 continue
+            meter = self._by_name.get(name) or self._by_name.get(name[MAKER_LETTERS:])
             if meter is not None:
                 return meter
         raise FrameError("a plain notification that names no meter that is known here")
