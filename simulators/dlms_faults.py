@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from simulators.faults import Strikes
 
 LinkKind = Literal[
-    "lost",  # no answer; HDLC: one frame of it is missing
+    "lost",  # no answer; HDLC: a frame of its first window is missing, or the `count`-th frame of all
     "late",  # the answer comes after `seconds`
     "damaged",  # a byte of the answer is another one
     "repeated",  # the answer comes twice

@@ -8,6 +8,7 @@ from collector.protocols.dlms.station_server import HdlcServerStation
 from metering.errors import FrameError
 from simulators.dlms_association import Association
 from simulators.dlms_delivery import Delivery, answer_apdu, deliver
+from simulators.dlms_faults import DlmsFault
 from simulators.dlms_meter import DlmsMeter
 
 DEFAULT_PHYSICAL = 17
@@ -31,6 +32,15 @@ class _Link:
         self.station = HdlcServerStation(client, server, info, window)
         self.association = Association(meter, client)
         self.meter = meter
+        self.lose = 0  # the number of the frame that will be lost, counted from the next one on
+
+    def deliver(self, frames: list[bytes], fault: DlmsFault | None = None) -> Delivery:
+        """Return what goes out of these frames of an answer, whose later windows may be struck as well."""
+        if fault is not None and fault.kind == "lost" and fault.count:
+            self.lose, fault = fault.count, None
+        left = [frame for number, frame in enumerate(frames, 1) if number != self.lose]
+        self.lose -= min(self.lose, len(frames))
+        return deliver(fault, left, self.meter.faults.chance) if left else Delivery(b"")
 
 
 class HdlcStations:
@@ -55,14 +65,14 @@ class HdlcStations:
         if not link.station.connected:
             link.association.close()
         if heard.apdu is None:
-            return Delivery(heard.send) if heard.send else None
+            return link.deliver(_frames(heard.send)) if heard.send else None
         answer = answer_apdu(link.association, heard.apdu)
         if answer is None:
             return None
-        frames = [raw for _, raw in HdlcSplitter().feed(link.station.respond(answer.apdu))]
+        frames = _frames(link.station.respond(answer.apdu))
         if answer.fault is not None and answer.fault.kind == "other_meter":
             frames = [_of_another(raw) for raw in frames]
-        return deliver(answer.fault, frames, link.meter.faults.chance)
+        return link.deliver(frames, answer.fault)
 
     def _new_link(self, frame: Frame) -> _Link | None:
         try:
@@ -88,6 +98,10 @@ class HdlcStations:
         for link in self._links.values():
             link.association.close()
         self._links.clear()
+
+
+def _frames(data: bytes) -> list[bytes]:
+    return [raw for _, raw in HdlcSplitter().feed(data)]
 
 
 def _of_another(raw: bytes) -> bytes:

@@ -14,12 +14,14 @@ from collector.protocols.dlms.acse import Conformance, Context
 from collector.protocols.dlms.apdu import parse_apdu
 from collector.protocols.dlms.get import GetRequest
 from collector.protocols.dlms.hdlc import ServerAddress
+from collector.protocols.dlms.hdlc_stream import HdlcSplitter
 from collector.protocols.dlms.references import Attribute
 from collector.protocols.dlms.station import HdlcStation
 from collector.protocols.dlms.wrapper import WrapperSplitter, wrap
 from collector.protocols.parity import strip_parity, with_parity
 from metering.model import SECOND
 from simulators.dlms_faults import DlmsFault
+from simulators.dlms_hdlc import HdlcStations
 from simulators.dlms_meter import DlmsMeter, DlmsSettings
 from simulators.dlms_serial import DlmsLine
 from simulators.dlms_tcp import DlmsTcpServer, Framing
@@ -162,6 +164,29 @@ async def test_hdlc_over_tcp_takes_addresses_of_any_size(dial: Dial, framing: Fr
             return shown
 
     assert await asyncio.to_thread(talk) == "70000001"
+
+
+def test_a_frame_in_a_later_window_is_lost_and_another_meters_answer_bears_its_address():
+    made = meter(1)
+    stations = HdlcStations({1: made}, max_info=64, window=2)
+    client = HdlcStation(16, ServerAddress(1, 17, 2), max_info=64, window=2)
+
+    def exchange(request: bytes, _: object) -> bytes:
+        return b"".join(delivery.data for delivery in stations.heard(request))
+
+    steps(client.connect(), client, exchange)
+    steps(client.exchange(OPEN), client, exchange)
+    long = client.exchange(GetRequest(0xC1, Attribute(15, "0-0:40.0.0*255", 2)).to_bytes())
+    made.faults.replace([DlmsFault("lost", count=3, times=1)])
+    first = exchange(next(long), None)
+    assert [frame.send for frame, _ in HdlcSplitter().feed(first)] == [1, 2]
+    second = HdlcSplitter().feed(exchange(long.send(first), None))
+    assert [frame.send for frame, _ in second] == [4]  # the third is not there
+    made.faults.replace([DlmsFault("other_meter", times=1)])
+    fresh = HdlcStation(16, ServerAddress(1, 17, 2), max_info=64)
+    steps(fresh.connect(), fresh, exchange)
+    ((frame, _),) = HdlcSplitter().feed(exchange(next(fresh.exchange(OPEN)), None))
+    assert frame.source != ServerAddress(1, 17, 2).to_bytes()
 
 
 @pytest.fixture
