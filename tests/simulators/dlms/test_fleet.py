@@ -1,17 +1,20 @@
 """DLMS meters of a fleet file: where they listen, how they are made, and one clear error."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from collector.protocols.dlms.acse import Mechanism
 from metergate.world import World
 from metering.errors import ConfigError
+from simulators.dlms_faults import LinkKind, MeterKind, ReplyKind
 from simulators.dlms_objects import Role
 from simulators.dlms_profiles import Packing
 from simulators.fleet import Simulation
 from simulators.fleet_file import load_fleet
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "simulated-dlms-meters.md"
 NOW = 1_795_000_000_000_000
 SITE = """
 [[dlms]]
@@ -115,3 +118,11 @@ def test_a_mistake_is_one_error_with_file_and_key(site: Path, old: str, new: str
         Simulation.load(site)
     assert str(site) in str(caught.value)
     assert "00112233" not in str(caught.value)
+
+
+def test_the_example_of_the_documentation_is_a_site_and_its_table_names_every_fault(tmp_path: Path):
+    text = DOCUMENT.read_text()
+    path = tmp_path / "example.toml"
+    path.write_text(text.split("```toml\n")[1].split("```")[0])
+    assert len(Simulation.load(path).dlms.meters) == 3
+    assert all(f"`{kind}`" in text for kinds in (LinkKind, ReplyKind, MeterKind) for kind in get_args(kinds))
