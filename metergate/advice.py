@@ -42,6 +42,11 @@ class Place(NamedTuple):
         return f"metergate key add {self.file} {self.meter.id}"
 
     @property
+    def clock(self) -> str:
+        """Return the command that sets the meter's clock."""
+        return f"metergate clock {self.file} {self.meter.id} --set"
+
+    @property
     def unlock(self) -> str:
         """Return the command that has the meter asked again with the secrets that it has."""
         return f"metergate key unlock {self.file} {self.meter.id}"
@@ -54,7 +59,9 @@ def advice(error: MeterError, place: Place) -> str:
     wires = f"A and B swapped, termination, {serial}" if serial else "the wiring behind the gateway"
     noise = "noise, two meters with one address, or another baud rate or parity"
     garbled = f"{noise} than {serial}" if serial else _OTHERWISE.get(bus.kind, f"{noise} behind the endpoint")
-    model = f"{meter.profile.maker} {meter.profile.model}"
+    access = _access(meter)
+    allowed = f", and may client {access.client} read it" if access is not None else ""
+    model = f"{meter.profile.maker} {meter.profile.model}{allowed}"
     told: list[tuple[type[MeterError], str]] = [
         (LinkDownError, "the line is at fault, not the meter: check the port, the adapter, the endpoint"),
         (NoAnswerError, f"check the meter's power, its address ({meter.place} in the file), {wires}"),

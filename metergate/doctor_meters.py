@@ -6,6 +6,7 @@ from typing import NamedTuple
 from collector.bus import Bus
 from collector.capabilities import ClockReading, ProfileReader, Talk
 from collector.dlms_profile import DlmsProfile
+from collector.dlt645_profile import Dlt645Profile
 from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_buffer import IN_USE, PROFILE_CLASS
 from collector.drivers.dlms_talk import own_talk
@@ -39,7 +40,7 @@ async def examine(case: Case, bus: BusSettings, line: Bus, meter: BusMeter) -> E
     unknown = _counter_is_unknown(case, meter)
     if unknown:
         findings.append(Finding(State.NOTE, f"meter {meter.id}", f"{unknown}: the meter is asked for its own"))
-    checkup = _Checkup(meter)
+    checkup = _Checkup(place)
     try:
         await converse(line, meter, case.keys, checkup.run)
     except MeterError as error:
@@ -56,7 +57,8 @@ async def examine(case: Case, bus: BusSettings, line: Bus, meter: BusMeter) -> E
 def _refused_password(case: Case, place: Place) -> Iterator[Finding]:
     """Yield that a meter which is read without secrets has refused one for something else."""
     meter = place.meter
-    refused = case.keys.refused(meter.id) if case.keys is not None and not meter.keyed else ""
+    writes_alone = isinstance(meter.profile, Dlt645Profile)
+    refused = case.keys.refused(meter.id) if case.keys is not None and writes_alone else ""
     if refused:
         yield Finding(
             State.WRONG, f"meter {meter.id}", f"it refused its password: {refused}", on_refused_secrets(refused, place)
@@ -77,9 +79,10 @@ def _counter_is_unknown(case: Case, meter: BusMeter) -> str:
 class _Checkup:
     """Looks at one meter in an open conversation, most basic first; what is found stays where a later step fails."""
 
-    def __init__(self, meter: BusMeter) -> None:
+    def __init__(self, place: Place) -> None:
         self.findings: list[Finding] = []
-        self._meter = meter
+        self._place = place
+        self._meter = place.meter
         self._clock: ClockReading | None = None
 
     async def run(self, talk: Talk) -> None:
@@ -111,7 +114,7 @@ class _Checkup:
         clock = self._meter.clock
         if clock is None:
             return
-        todo = f"set it through the API: POST /v1/devices/{self._meter.id}/clock"
+        todo = f"set it: {self._place.clock}, or by the running gateway's API, POST /v1/devices/{self._meter.id}/clock"
         if clock.shift_limit_s < 0:
             todo = "it cannot be set from here: its maker's tool can"
         try:

@@ -72,9 +72,9 @@ async def search(
         other = await _within(SPEEDS_S, _otherwise(bus, missed))
         if other:
             yield Finding(State.WRONG, where, other[0], other[1])
-        elif isinstance(bus, SERIAL_BUSES):
-            what = "nobody answers, at the usual other speeds and formats neither"
-            yield Finding(State.NOTE, where, what, "check power and wiring: A and B swapped, termination, the adapter")
+        else:
+            what = "nobody answers, in no other way either that was tried"
+            yield Finding(State.NOTE, where, f"{what} ({_tried(bus)})", "check the meters' power, and the wiring")
 
 
 async def _within(seconds: float, source: AsyncIterator[str]) -> list[str]:
@@ -146,6 +146,12 @@ def _serial_ways(bus: SerialBus | HdlcBus | Dlt645Bus) -> Iterator[BusSettings]:
         for line_format in formats:
             if (baud, line_format) != (bus.baud, bus.format):
                 yield bus.model_copy(update={"baud": baud, "format": line_format, **direct})
+
+
+def _tried(bus: BusSettings) -> str:
+    if isinstance(bus, SERIAL_BUSES):
+        return "addresses, speeds, formats"
+    return "addresses, framings" if bus.kind in _OTHER_FRAMINGS else "addresses"
 
 
 def _said(bus: BusSettings) -> str:
