@@ -423,7 +423,7 @@ LINES = {
     "baud": (
         {"baud": 115200},
         "baud = 9600",
-        "server 1 (address_bytes 1) answers with baud = 115200, format = '8N1', start = 'direct', the file says baud = ",
+        "server 1 (address_bytes 1) answers with baud = 115200, format = '8N1', start = 'direct', the file says ",
     ),
     "mode E": (
         {"baud": 9600, "mode_e": True},
