@@ -217,7 +217,7 @@ class PushSpec(Table):
     """What a meter sends by itself (class 40): its object list in order. The meter's own, once read, counts."""
 
     obis: Obis
-    objects: tuple[ColumnRef, ...] = Field(min_length=1, strict=False)
+    objects: tuple[ColumnRef, ...] = Field((), strict=False)
 
 
 class ClockSpec(Table):

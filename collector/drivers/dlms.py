@@ -21,11 +21,13 @@ from collector.exchange import Speed, Transact
 from collector.keys import InvocationCounter, MeterKeys
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.errors import CounterTooLowError
-from collector.protocols.dlms.references import Attribute, DataAccessResult
+from collector.protocols.dlms.objects import parse_push_objects
+from collector.protocols.dlms.references import Attribute, CaptureObject, DataAccessResult
 from collector.protocols.dlms.session import Association, Session
 from metering.errors import AuthError, FrameError, MeterError, RefusedError, TransportError
 
 RELEARN_S = 86_400.0  # scalers and capture objects are read again after so long: somebody may have programmed the meter
+PUSH_CLASS, PUSH_OBJECTS = 40, 2
 CLOSE_LIMIT_S = 3.0  # release and disconnect together: a courtesy
 
 logger = structlog.get_logger(__name__)
@@ -58,6 +60,8 @@ class DlmsDriver:
         self.time = MeterTime(profile.clock or ClockSpec(), zone)
         self.firmware: str | None = None  # None: not asked yet; empty: it has none
         self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
+        self.system_title = access.system_title  # the meter's, as settings or it itself say
+        self.pushes: dict[str, tuple[CaptureObject, ...]] = {}  # what it pushes, by push setup
         self.keys = keys
         self._counter = counter
         self._scalers_at = 0.0  # monotonic: when the first of them was read
@@ -107,6 +111,8 @@ class DlmsDriver:
             await self._courtesy(carrier)
             raise
         self._broken = False
+        if counter is not None:
+            self.system_title = session.negotiated.server_title or self.system_title
         if isinstance(carrier, HdlcCarrier):
             self._speed = carrier.speed
         return DlmsTalk(transact, carrier, session, self._habits), carrier
@@ -184,9 +190,16 @@ class DlmsDriver:
     # --- what is known of the meter -----------------------------------------------------------------------------------
 
     async def identify(self, talk: Talk) -> str | None:
-        """Return the serial number that the meter shows; None where it has none. Its firmware is looked at as well."""
+        """Return the serial number that the meter shows; None where it has none.
+
+        Its firmware is looked at as well, and what it pushes.
+        """
         own = own_talk(talk)
         await self.look_at_firmware(own)
+        for spec in self.profile.push:
+            if spec.obis not in self.pushes:
+                answer = await own.get(Attribute(PUSH_CLASS, spec.obis, PUSH_OBJECTS))
+                self.pushes[spec.obis] = () if isinstance(answer, DataAccessResult) else parse_push_objects(answer)
         if self.profile.identity is None:
             return None
         answer = await own.get(Attribute(1, self.profile.identity, 2))
@@ -208,6 +221,7 @@ class DlmsDriver:
         if self.firmware is not None and found != self.firmware:
             logger.info("the meter has another firmware now: its scalers are read anew", meter=self.device)
             self.scalers = {}
+            self.pushes = {}
         self.firmware = found
 
     async def learn_scalers(self, talk: DlmsTalk, attributes: Sequence[Attribute]) -> None:

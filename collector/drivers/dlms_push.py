@@ -26,23 +26,24 @@ class PushMeter:
 
     A logical device name is three letters of the maker and a number, which mostly is the serial number.
 
-    Its object lists are those of its profile, until `learn` is told what the meter itself has.
+    Its object lists are those of its profile, where it did not say itself what it pushes.
     """
 
     def __init__(self, driver: DlmsDriver, names: Sequence[str] = ()) -> None:
         profile = driver.profile
         self.driver = driver
         self.names = tuple(names)
-        self.lists = {
+        self._lists = {
             spec.obis: tuple(CaptureObject(item.class_id, item.obis, item.attribute) for item in spec.objects)
             for spec in profile.push
         }
         self.points = {Attribute(point.class_id, point.obis, point.attribute): point for point in profile.points}
         self.status = {spec.obis: spec for spec in profile.status}
 
-    def learn(self, obis: str, objects: Sequence[CaptureObject]) -> None:
-        """Take the object list of one of the meter's push setups as it was read from it."""
-        self.lists[obis] = tuple(objects)
+    @property
+    def lists(self) -> dict[str, tuple[CaptureObject, ...]]:
+        """Return what its push setups send, by their codes."""
+        return self._lists | {obis: objects for obis, objects in self.driver.pushes.items() if objects}
 
 
 class Pushed(NamedTuple):
@@ -58,7 +59,7 @@ class PushMapper:
 
     def __init__(self, meters: Iterable[PushMeter]) -> None:
         self._meters = list(meters)
-        self._by_title = {m.driver.access.system_title: m for m in self._meters if m.driver.access.system_title}
+        self._by_title: dict[bytes, PushMeter] = {}
         self._by_name = {name: meter for meter in self._meters for name in meter.names}
         self._counters: dict[tuple[bytes, bool], int] = {}
 
@@ -84,6 +85,8 @@ class PushMapper:
         return self._map(meter, note, received_at)
 
     def _keys_of(self, title: bytes) -> MeterKeys:
+        if title not in self._by_title:  # titles become known while meters are read
+            self._by_title = {m.driver.system_title: m for m in self._meters if m.driver.system_title}
         meter = self._by_title.get(title)
         if meter is None:
             raise AuthError(f"no meter with the system title {title.hex()} is known")

@@ -167,6 +167,15 @@ def _emergency(data: Data | None) -> EmergencyProfile | None:
 # --- push setup (class 40) and security setup (class 64) --------------------------------------------------------------
 
 
+def parse_push_objects(data: Data) -> tuple[CaptureObject, ...]:
+    """Return the object list of a push setup (attribute 2). Raises `FrameError`.
+
+    Later versions put a restriction and columns behind the four parts of a capture object.
+    """
+    items = (parts_of(item, "an object that is pushed", 4)[:4] for item in items_of(data, "push_object_list"))
+    return tuple(CaptureObject.of(Data(Tag.STRUCTURE, item)) for item in items)
+
+
 class PushSetup(CosemValue, frozen=True):
     """What a meter sends by itself, where to, and how often it tries."""
 
@@ -186,11 +195,9 @@ class PushSetup(CosemValue, frozen=True):
     def of(cls, values: Values) -> Self:
         """Make it from its attributes' values. Raises `FrameError`."""
         transport, destination, message = parts_of(take(values, 3), "send_destination_and_method", 3)[:3]
-        # Later versions put a restriction and columns behind the four parts of a capture object.
-        objects = [parts_of(item, "an object that is pushed", 4)[:4] for item in items_of(take(values, 2), "objects")]
         windows = [parts_of(item, "a window", 2) for item in items_of(values[4], "windows")] if 4 in values else []
         return cls(
-            tuple(CaptureObject.of(Data(Tag.STRUCTURE, item)) for item in objects),
+            parse_push_objects(take(values, 2)),
             number_of(transport, "transport"),
             octets_of(destination, "destination"),
             number_of(message, "message"),

@@ -18,7 +18,9 @@ from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_access import access_of
 from collector.drivers.dlms_carrier import DlmsLine
 from collector.drivers.dlms_push import Pushed, PushMapper, PushMeter
+from collector.drivers.dlms_reader import DlmsReader
 from collector.drivers.dlms_shape import ScalerUnit
+from collector.drivers.dlms_talk import DlmsTalk
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.ciphering import GENERAL_GLO, Ciphered, build_ciphered, protect
@@ -29,12 +31,15 @@ from collector.protocols.dlms.references import Attribute, CaptureObject, logica
 from collector.protocols.dlms.wrapper import wrap
 from metering.errors import AuthError, FrameError
 from metering.model import SECOND, Source
+from simulators.dlms_push import PushSettings, PushSetup
+from simulators.dlms_security import READER
 from simulators.dlms_security import test_keys as keys_of_tests
 
 AT = 1_795_000_000 * SECOND
 TITLE = b"MGT\0\0\0\0\7"
 PUSH = "0-1:25.9.0*255"
 ENERGY = "1-0:1.8.0*255"
+PLAIN = {"client": READER, "authentication": "low", "security": "none"}
 
 PROFILE = """
 maker = "A"
@@ -295,3 +300,22 @@ def test_a_changed_message_is_taken_or_refused_in_words(profile: DlmsProfile, da
         PushMapper([meter_of(profile)]).take(bytes(apdu[: data.draw(st.integers(0, len(apdu)))]), AT)
     except (FrameError, AuthError):
         return
+
+
+@pytest.mark.parametrize("ciphers", [True, False])
+async def test_a_simulated_meter_that_was_read_once_is_understood(open_site: Callable[..., Any], ciphers: bool):  # noqa: FBT001 - a parameter
+    """Its system title, its scalers and what it pushes are its own word."""
+    async with open_site() as site:
+        driver = site.driver("dlms_generic") if ciphers else site.driver("dlms_generic", **PLAIN)
+        blocks: list[Any] = []
+        reader = DlmsReader(driver, ["active_energy_import", "active_energy_export"])
+
+        async def work(talk: DlmsTalk) -> None:
+            await driver.identify(talk)
+            await reader.read(talk, slot=None, source=Source.POLL, into=blocks)
+
+        await site.work(driver, work)
+        apdu = PushSetup(site.meter, PushSettings(ciphered=ciphers)).apdu(site.meter.now())
+        pushed = PushMapper([PushMeter(driver, ["70000123"])]).take(apdu, AT)
+        assert pushed.blocks[0].values == blocks[0].values
+        assert pushed.blocks[0].layout.columns == blocks[0].layout.columns
