@@ -21,7 +21,7 @@ from metering.errors import LinkDownError, MeterError
 from metering.model import SECOND
 
 HOUR_S = 3_600.0
-FIRST_S = 30.0  # after the start: the scheduled reads go first
+FIRST_S = 10.0  # after the start: the scheduled reads go first
 ABSENT_AFTER_S = 3_600  # a row that is younger is the schedule's business
 LINK_S = 60.0  # how long to wait where the line is down
 MAX_PENDING = 20_000  # readings that may wait for the log before the next piece is asked for

@@ -143,20 +143,26 @@ def of_derived(store: ReadingsStore, spans: Sequence[Span], obis: Sequence[str],
     """Return how complete the consumption derived from register snapshots is. `obis` are the registers' codes.
 
     An interval is held where the snapshots at both its ends are; at a meter point the two may be of two devices. Where
-    registers are polled and stand in the meter's profile as well, the polls are what was promised.
+    a register stands in the meter's own profiles beside what is shorter, or as short and polled, that is what counts.
     """
     tally = _Tally()
     found: dict[_Series, list[tuple[Span, list[_Grid]]]] = defaultdict(list)
     wanted = Wanted(tuple(obis), (Kind.REGISTER,))
     for span in spans:
         promised = _promised(store.expectations(span.device), span, now, wanted, closed=True)
-        polled = {(series[0], series[3]) for series in promised if series[2] is not Source.PROFILE}
         for series, grids in promised.items():
-            if is_cumulative(series[0]) and (series[2] is not Source.PROFILE or (series[0], series[3]) not in polled):
+            if is_cumulative(series[0]) and not any(_stands_for(other, series) for other in promised):
                 found[series].append((span, _merged(grids)))
     for series, parts in found.items():
         _judge_pairs(store, series, parts, tally)
     return tally.result(now)
+
+
+def _stands_for(other: _Series, profile: _Series) -> bool:
+    """Tell whether a series says more of a register than this series of its meter's own profiles."""
+    if profile[2] is not Source.PROFILE or other[0] != profile[0] or other[1] is not profile[1]:
+        return False
+    return other[3] < profile[3] or (other[3] == profile[3] and other[2] is not Source.PROFILE)
 
 
 def _promised(

@@ -240,6 +240,8 @@ def _snapshot(reading: Reading) -> Snapshot | None:
     column = reading.channel.column
     if reading.slot is None or reading.value is None or reading.quality & _USELESS:
         return None
+    if not reading.channel.interval:  # a settlement, at whatever instant the meter made it
+        return None
     value = to_decimal(reading.value, column.scale, column.number)
     return Snapshot(
         reading.slot,

@@ -143,6 +143,13 @@ def test_derived_intervals_are_what_the_less_known_of_their_ends_is(store: Embed
     assert counts == (13, 2, 2, 1, 4, 4)
 
 
+def test_daily_values_beside_quarter_hours_add_nothing_to_what_is_derived(store: EmbeddedStore) -> None:
+    daily = Layout(Kind.REGISTER, Source.PROFILE, 86_400, (Column(OBIS, "kWh", 0, "int"),))
+    put(store, ROWS, slots(*range(200)), promise(ROWS, START), promise(daily, START))
+    found = of_derived(store, [Span("m", None, START, START + 199 * STEP)], [OBIS], FAR)
+    assert (found.expected, found.held) == (199, 199)
+
+
 def test_days_of_the_meters_own_zone_are_counted_as_days(store: EmbeddedStore) -> None:
     day = 86_400 * SECOND
     daily = Layout(Kind.REGISTER, Source.PROFILE, 86_400, (Column(OBIS, "kWh", 0, "int"),))

@@ -196,3 +196,12 @@ def test_the_meters_own_row_stands_in_for_a_poll_that_was_missed(store: Embedded
     promise = Expectation("m", Kind.REGISTER, Source.PROFILE, 900, (OBIS,), START)
     store.write([Batch(0, expectations=[promise])])
     assert told(ask(desk(store))) == [(1, "1.0", ""), (1, "1.5", ""), (1, "3.5", "")]
+
+
+def test_a_settlement_cuts_no_interval_in_two(store: EmbeddedStore) -> None:
+    put(store, [(0, 100, OK), (1, 110, OK)])
+    settlement = Layout(Kind.REGISTER, Source.PROFILE, 0, REGISTER.columns)
+    at = START + STEP // 2
+    promise = Expectation("m", Kind.REGISTER, Source.PROFILE, 86_400, (OBIS,), START)
+    store.write([Batch(0, [Block(settlement, "m", at, at, (104,), at)], expectations=[promise])])
+    assert told(ask(desk(store))) == [(1, "1.0", "")]
