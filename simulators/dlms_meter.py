@@ -111,7 +111,7 @@ class DlmsMeter:
 
     def has_power(self, now: int) -> bool:
         """Tell whether the meter is alive: no power failure at this instant."""
-        return not any(start <= now < end for start, end in self.meter.failures)
+        return not self.meter.failed(now, now)
 
     def settle(self, now: int) -> None:
         """Let happen what should have by now."""

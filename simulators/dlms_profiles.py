@@ -103,7 +103,7 @@ class Periodic:
             adjusted = next(steps, None) if changed and number else None
             for shown in boundaries(self._step, self._clock.zone, max(start, low - 1), min(end, high)):
                 at = line.true(shown)
-                if not any(begin <= at < until for begin, until in self._meter.failures):
+                if not self._meter.failed(at, at):
                     found.append(Capture(shown, at, CLOCK_ADJUSTED if shown == adjusted else 0))
         ordered = [(self._clock.shown(at), at) for at in self.extra if since < at <= now]
         found += [Capture(shown, at) for shown, at in ordered if low <= shown <= high]
@@ -113,7 +113,7 @@ class Periodic:
         """Return the status byte of a row: what happened in its interval."""
         status = capture.code
         begin = capture.at - self._step if isinstance(self._step, int) else capture.at - 86400 * SECOND
-        if any(start < capture.at and end > begin for start, end in self._meter.failures):
+        if self._meter.failed(begin, capture.at - 1):
             status |= POWER_DOWN
         local = datetime.fromtimestamp(capture.shown // SECOND, self._clock.zone)
         status |= DAYLIGHT_SAVING if local.dst() else 0

@@ -5,7 +5,7 @@ Values are whole millionths of the base unit: uV, uA, uW, uvar, uVA, uWh, uvarh,
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -71,11 +71,12 @@ class Totals:
 
 
 class _Gap(NamedTuple):
-    """When nothing flowed, and what would have flowed in the gaps before."""
+    """When nothing flowed, and what would have flowed in all gaps up to its start, and up to its end."""
 
     start: int
     end: int
     before: Totals
+    after: Totals
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Meter:
     _base: Totals = field(init=False)  # subtracted: what flowed before the installation
     _switched: list[tuple[int, int]] = field(init=False, default_factory=list)  # when the supply was off: from, to
     _failed: list[tuple[int, int]] = field(init=False, default_factory=list)
-    _gaps: list["_Gap"] = field(init=False, default_factory=list)  # both together, in order and apart
+    _merged: list["_Gap"] | None = field(init=False, default=None)  # both together, in order and apart
     _peak: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -99,7 +100,6 @@ class Meter:
         self._base = self._flow(made.installed_at)
         if not self.supply_on:
             self._switched.append((made.installed_at, _FOR_EVER))
-            self._gaps = self._merged()
 
     # -- what changes it
 
@@ -109,7 +109,7 @@ class Meter:
         self._base = self._flow(at)
         self._switched = [] if self.supply_on else [(at, _FOR_EVER)]
         self._failed = []
-        self._gaps = self._merged()
+        self._merged = None
         self._peak = None
 
     def jump(self, by_wh: int) -> None:
@@ -126,12 +126,12 @@ class Meter:
         else:
             self._switched.append((at, _FOR_EVER))
         self.supply_on = on
-        self._gaps = self._merged()
+        self._merged = None
 
     def interrupt(self, start: int, end: int) -> None:
         """Let the network fail from `start` to `end` (us), past or to come: nothing flows meanwhile."""
-        self._failed = sorted([*self._failed, (start, end)])
-        self._gaps = self._merged()
+        self._failed = _union([*self._failed, (start, end)], self.settings.installed_at)
+        self._merged = None
 
     def set_clock(self, *, offset_s: float, drift_ppm: float) -> None:
         """Let the meter's clock be wrong by `offset_s` at the installation, and run `drift_ppm` too fast since."""
@@ -141,8 +141,13 @@ class Meter:
 
     @property
     def failures(self) -> tuple[tuple[int, int], ...]:
-        """Return when the network failed: from, to (us), in order."""
+        """Return when the network failed: from, to (us), in order and apart."""
         return tuple(self._failed)
+
+    def failed(self, first: int, last: int) -> bool:
+        """Tell whether the network was down at any instant from `first` to `last` (us), both included."""
+        index = bisect_right(self._failed, last, key=lambda span: span[0]) - 1
+        return index >= 0 and self._failed[index][1] > first
 
     @property
     def serial(self) -> str:
@@ -173,14 +178,16 @@ class Meter:
 
     def has_supply(self, at: int) -> bool:
         """Tell whether power could flow at `at` (us): the switch was closed and the network there."""
-        return not any(gap.start <= at < gap.end for gap in self._gaps)
+        index = bisect_right(self._gaps, at, key=lambda gap: gap.start) - 1
+        return index < 0 or at >= self._gaps[index].end
 
     def demand(self, end: int) -> int:
         """Return uW: the mean power taken in over the demand period that ended at `end` (us)."""
         if end - DEMAND_PERIOD < self.settings.installed_at:
             return 0
         begin = end - DEMAND_PERIOD
-        if any(gap.start < end and gap.end > begin for gap in self._gaps):
+        index = bisect_left(self._gaps, end, key=lambda gap: gap.start) - 1
+        if index >= 0 and self._gaps[index].end > begin:
             taken = sum(row[0] for row in (self._totals(end) - self._totals(begin)).rows)
         else:
             curves_in = [phase.active_in for phase in self._phases]
@@ -199,16 +206,20 @@ class Meter:
         if index < 0:
             return total
         gap = self._gaps[index]
-        return total - gap.before - (self._flow(min(at, gap.end)) - self._flow(gap.start))
+        if at >= gap.end:
+            return total - gap.after
+        return total - gap.before - (self._flow(at) - self._flow(gap.start))
 
-    def _merged(self) -> list["_Gap"]:
-        gaps: list[_Gap] = []
-        missed = Totals([[0] * 4 for _ in self._phases])
-        for start, end in _union([*self._switched, *self._failed], self.settings.installed_at):
-            gaps.append(_Gap(start, end, missed))
-            if end < _FOR_EVER:
-                missed += self._flow(end) - self._flow(start)
-        return gaps
+    @property
+    def _gaps(self) -> list["_Gap"]:
+        if self._merged is None:
+            self._merged = []
+            missed = Totals([[0] * 4 for _ in self._phases])
+            for start, end in _union([*self._switched, *self._failed], self.settings.installed_at):
+                after = missed if end == _FOR_EVER else missed + (self._flow(end) - self._flow(start))
+                self._merged.append(_Gap(start, end, missed, after))
+                missed = after
+        return self._merged
 
     def _energies(self, now: int, shown: dict[str, int]) -> None:
         # mW x us to uWh: 1 uWh = 3.6e6 mW x us. Phases are rounded down first, so that they add up to the sum exactly.
