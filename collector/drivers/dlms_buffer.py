@@ -8,7 +8,7 @@ import structlog
 
 from collector.dlms_tables import ColumnSpec
 from collector.drivers.dlms import RELEARN_S, DlmsDriver
-from collector.drivers.dlms_rows import TimedRows, decode_rows
+from collector.drivers.dlms_rows import TimedRows, decode_rows, mark_adjusted
 from collector.drivers.dlms_shape import (
     ScalerUnit,
     Shape,
@@ -219,8 +219,8 @@ class Buffer:
                 "rows of a profile tell no time", meter=self._driver.device, profile=self.spec.name, rows=rows.untold
             )
         if self._sort == NEWEST_FIRST and len(rows.times) > 1 and rows.times[0] > rows.times[-1]:
-            return TimedRows(rows.times[::-1], rows.flags[::-1], rows.values[::-1], rows.untold)
-        return rows
+            rows = TimedRows(rows.times[::-1], rows.flags[::-1], rows.values[::-1], rows.untold)
+        return mark_adjusted(rows, self.period)
 
     async def _by_number(self, talk: DlmsTalk, start: int, end: int, piece_rows: int, into: list[Piece]) -> None:
         count = await self._number(talk, IN_USE, 0xFFFFFFFF) or self.entries

@@ -1,7 +1,7 @@
 """A profile's buffer as blocks and events: times, statuses and values put together. Reads no meter."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress
+from itertools import compress, pairwise
 from math import isfinite
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from metering.events import METER_OTHER
 from metering.model import SECOND, Block, Column, Event, Number, Source
 from metering.quality import Quality
 
+HOUR_S = 3_600
 _FLOATS: dict[Tag, Number] = {Tag.FLOAT32: "float32", Tag.FLOAT64: "float64"}
 
 
@@ -76,6 +77,25 @@ def decode_rows(raw: bytes, shape: Shape, time: MeterTime, period: int) -> Timed
         list(compress(rows.values, told)),
         told.count(False),
     )
+
+
+def mark_adjusted(rows: TimedRows, period: int) -> TimedRows:
+    """Return the rows, oldest first, with those flagged that came too soon after the one before, or bear its time.
+
+    The meter's clock was corrected in between, where no power failure explains it. Periods (s) beyond an hour are not
+    judged: days have 23 to 25 hours.
+    """
+    step = period * SECOND
+    soon = (
+        [index for index, (a, b) in enumerate(pairwise(rows.times), 1) if b - a < step] if 0 < period <= HOUR_S else []
+    )
+    if not soon:
+        return rows
+    flags = list(rows.flags)
+    for index in soon:
+        if not flags[index] & Quality.POWER_FAIL:
+            flags[index] |= int(Quality.CLOCK_ADJUSTED)
+    return rows._replace(flags=flags)
 
 
 def _statuses(shape: Shape, rows: Sequence[tuple[Any, ...]]) -> list[int]:

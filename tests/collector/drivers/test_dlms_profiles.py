@@ -14,7 +14,7 @@ from collector.dlms_profile import (
     read_dlms_profile,
 )
 from collector.dlms_tables import ClockSpec, EventsSpec, ProfileSpec
-from collector.drivers.dlms_rows import Grid, decode_rows, to_blocks, to_events
+from collector.drivers.dlms_rows import Grid, decode_rows, mark_adjusted, to_blocks, to_events
 from collector.drivers.dlms_shape import Shape, make_shape, parse_objects, parse_scaler_unit, scaler_of
 from collector.drivers.dlms_times import MeterTime
 from collector.drivers.dlms_values import identity_text, number_of, scale_of, time_of
@@ -91,7 +91,7 @@ def read_rows(profile: DlmsProfile, test: DlmsTest) -> list[str]:
     time = MeterTime(profile.clock or ClockSpec(), ZoneInfo(test.zone))
     shape = shape_of(spec, test, period)
     raw = raw_of(test.reply)
-    rows = decode_rows(raw, shape, time, period)
+    rows = mark_adjusted(decode_rows(raw, shape, time, period), period)
     assert rows.untold == 0
     grid = Grid(period, beginning=spec.stamps == "beginning", tolerance=int(spec.tolerance * SECOND))
     shown: dict[int, list[str]] = {}

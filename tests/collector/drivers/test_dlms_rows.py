@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.dlms_tables import ClockSpec, ColumnSpec
-from collector.drivers.dlms_rows import Grid, decode_rows, to_blocks
+from collector.drivers.dlms_rows import Grid, TimedRows, decode_rows, mark_adjusted, to_blocks
 from collector.drivers.dlms_shape import ScalerUnit, make_shape
 from collector.drivers.dlms_times import MeterTime
 from collector.protocols.dlms import axdr
@@ -249,3 +249,20 @@ def test_periods_that_add_up_to_the_end_of_time_tell_none():
     year = 366 * 86400
     blocks = read(raw, grid=Grid(year))
     assert len(blocks) == 74
+
+
+@pytest.mark.parametrize(
+    ("minutes", "status", "adjusted"),
+    [
+        ([0, 15, 30, 45], 0, []),
+        ([0, 15, 45, 60], 0, []),  # a row is missing
+        ([0, 15, 22, 30, 45], 0, [2, 3]),  # two short ones
+        ([0, 15, 30, 15, 30], 0, [3]),  # set back
+        ([0, 15, 15, 30], 0, [2]),
+        ([0, 15, 22, 30, 45], 2048, []),  # power failed in them
+    ],
+)
+def test_intervals_that_came_too_soon_are_marked(minutes: list[int], status: int, adjusted: list[int]):
+    times = [us("2026-11-03T10:00:00Z") + minute * 60 * SECOND for minute in minutes]
+    rows = mark_adjusted(TimedRows(times, [status] * len(times), [()] * len(times), 0), 900)
+    assert [i for i, flags in enumerate(rows.flags) if flags & Quality.CLOCK_ADJUSTED] == adjusted
