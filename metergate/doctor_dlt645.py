@@ -12,10 +12,12 @@ from metering.errors import TransportError
 MAX_REQUESTS = 101  # the wildcard, and where several answer at once each lowest pair of digits
 
 
-async def others(link: Link, missed: BusMeter, known: Sequence[BusMeter]) -> AsyncIterator[str]:
-    """Yield the addresses that are on the line and not in the file."""
+async def others(
+    link: Link, missed: BusMeter, known: Sequence[BusMeter], *, collided: bool = False
+) -> AsyncIterator[str]:
+    """Yield the addresses that are on the line and not in the file; where answers `collided`, one by one."""
     taken = {meter.settings.address for meter in known}
-    for address in (await _heard(link, missed, MAX_REQUESTS)).addresses:
+    for address in (await _heard(link, missed, MAX_REQUESTS if collided else 1)).addresses:
         if address not in taken:
             yield f"address {address}"
 

@@ -27,7 +27,7 @@ from metergate import doctor_dlms, doctor_dlt645, doctor_modbus
 from metergate.findings import Case, Finding, State
 
 ADDRESSES_S = 20.0  # for other addresses, once a bus
-COLLISIONS_S = 180.0  # for DL/T 645 meters that answer the wildcard at once: a hundred requests tell them apart
+COLLISIONS_S = 150.0  # for DL/T 645 meters that answer the wildcard at once: a hundred requests tell them apart
 SPEEDS_S = 45.0  # for other speeds and formats, or another framing
 
 USUAL_BAUDS: dict[Protocol, tuple[int, ...]] = {
@@ -58,23 +58,25 @@ async def search(
     case: Case, bus: BusSettings, link: Link, lost: Sequence[BusMeter], known: Sequence[BusMeter], *, nobody: bool
 ) -> AsyncIterator[Finding]:
     """Yield who else answers on a bus where the meters `lost` do not (`nobody`: not one does)."""
-    where, missed, protocol = f"bus {bus.id}", lost[0], PROTOCOLS[bus.kind]
+    where = f"bus {bus.id}"
     if case.running and bus.kind != "tcp":
         yield Finding(State.NOTE, where, "who else is there was not looked for: the running gateway speaks on it")
         return
-    limit_s = COLLISIONS_S if protocol == "dlt645" else ADDRESSES_S
-    found = await _within(limit_s, _others(protocol, link, missed, known))
-    if found:
-        todo = f"if it is the silent one, correct its {ADDRESS_KEYS[protocol]}"
-        yield Finding(State.NOTE, where, f"{', '.join(found)} answers, which the file does not know", todo)
-    elif nobody:
+    strangers = await _within(ADDRESSES_S, _others(bus, link, lost[0], known))
+    other: list[str] = []
+    if nobody and not strangers:
         await link.close()  # a port has one owner
-        other = await _within(SPEEDS_S, _otherwise(bus, missed))
-        if other:
-            yield Finding(State.WRONG, where, other[0], other[1])
-        else:
-            what = "nobody answers, in no other way either that was tried"
-            yield Finding(State.NOTE, where, f"{what} ({_tried(bus)})", "check the meters' power, and the wiring")
+        other = await _within(SPEEDS_S, _otherwise(bus, lost[0]))
+    if not strangers and not other and PROTOCOLS[bus.kind] == "dlt645":
+        strangers = await _within(COLLISIONS_S, doctor_dlt645.others(link, lost[0], known, collided=True))
+    if strangers:
+        todo = f"if it is the silent one, correct its {ADDRESS_KEYS[PROTOCOLS[bus.kind]]}"
+        yield Finding(State.NOTE, where, f"{', '.join(strangers)} answers, which the file does not know", todo)
+    elif other:
+        yield Finding(State.WRONG, where, other[0], other[1])
+    elif nobody:
+        what = "nobody answers, in no other way either that was tried"
+        yield Finding(State.NOTE, where, f"{what} ({_tried(bus)})", "check the meters' power, and the wiring")
 
 
 async def _within(seconds: float, source: AsyncIterator[str]) -> list[str]:
@@ -89,12 +91,14 @@ async def _within(seconds: float, source: AsyncIterator[str]) -> list[str]:
     return found
 
 
-def _others(protocol: Protocol, link: Link, missed: BusMeter, known: Sequence[BusMeter]) -> AsyncIterator[str]:
-    if protocol == "dlms":
-        return doctor_dlms.others(link, missed, known)
-    if protocol == "dlt645":
-        return doctor_dlt645.others(link, missed, known)
-    return doctor_modbus.others(link, missed, known)
+def _others(bus: BusSettings, link: Link, missed: BusMeter, known: Sequence[BusMeter]) -> AsyncIterator[str]:
+    match PROTOCOLS[bus.kind]:
+        case "dlms":
+            return doctor_dlms.others(link, missed, known)
+        case "dlt645":
+            return doctor_dlt645.others(link, missed, known)
+        case _:
+            return doctor_modbus.others(link, missed, known)
 
 
 async def _otherwise(bus: BusSettings, missed: BusMeter) -> AsyncIterator[str]:
