@@ -213,12 +213,14 @@ class Meter:
     @property
     def _gaps(self) -> list["_Gap"]:
         if self._merged is None:
-            self._merged = []
+            gaps: list[_Gap] = []
             missed = Totals([[0] * 4 for _ in self._phases])
             for start, end in _union([*self._switched, *self._failed], self.settings.installed_at):
                 after = missed if end == _FOR_EVER else missed + (self._flow(end) - self._flow(start))
-                self._merged.append(_Gap(start, end, missed, after))
+                gaps.append(_Gap(start, end, missed, after))
                 missed = after
+            self._merged = gaps  # whole at once: a serial line asks from a thread of its own
+            return gaps
         return self._merged
 
     def _energies(self, now: int, shown: dict[str, int]) -> None:
