@@ -6,7 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from gateway.keystore import KEY_LENGTHS, KeyStore, make_master
+from gateway.keystore import KEY_LENGTHS, KeyStore, check_secret, make_master
 from metergate.site import SiteFile, load_site
 from metering.errors import ConfigError
 from metering.secret import resolve_secret
@@ -124,4 +124,10 @@ def _table(site: SiteFile, keys: Path, meter: str, table: object) -> tuple[dict[
                 f"{meter}: {name!r} is no key; known are {', '.join([*KEY_LENGTHS, 'password', 'counter'])}",
                 file=str(keys),
             )
-    return {name: _bytes(name, value) for name, value in table.items()}, counter
+    given = {name: _bytes(name, value) for name, value in table.items()}
+    try:
+        for name, secret in given.items():
+            check_secret(name, secret)
+    except ConfigError as error:
+        raise ConfigError(f"{meter}: {error}", file=str(keys)) from None
+    return given, counter

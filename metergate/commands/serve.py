@@ -5,6 +5,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from gateway.keystore import forbid_core_dumps
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals
@@ -18,6 +19,8 @@ def run_site(file: Path, *, with_api: bool) -> None:
     """Run the site of a file until SIGINT or SIGTERM."""
     site = load_site(file)
     check_keys(file, site)
+    if site.keys is not None:
+        forbid_core_dumps()
     configure_logging()
     uvloop.run(_run(site, with_api=with_api))
 

@@ -96,3 +96,17 @@ def test_a_refused_meter_is_named_and_can_be_unlocked(tmp_path: Path, site: Path
     assert run("unlock", site, "flat-1").exit_code == 0
     assert "REFUSED" not in run("list", site).output
     assert "has refused nothing" in str(run("unlock", site, "flat-1").exception)
+
+
+def test_a_file_with_one_wrong_key_stores_none(tmp_path: Path, site: Path) -> None:
+    site.write_text(
+        site.read_text()
+        + site.read_text()[site.read_text().index("[[meter]]") :]
+        .replace("flat-1", "flat-2")
+        .replace("p1", "p2")
+        .replace('"dlms_generic"', '"dlms_generic"\ndlms = {server = 2}')
+    )
+    (tmp_path / "keys.toml").write_text(f'[flat-1]\nencryption = "{GUEK}"\n[flat-2]\nencryption = "{GUEK[2:]}"\n')
+    failed = run("import", site, tmp_path / "keys.toml")
+    assert "flat-2: the encryption key has 16 bytes" in str(failed.exception)
+    assert "no keys yet" in run("list", site).output

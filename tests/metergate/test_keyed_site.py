@@ -1,6 +1,8 @@
 """The commands at a site with a DLMS meter that wants keys: what is missing is told, what is there is read."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,3 +122,15 @@ def test_a_counter_belongs_to_the_running_gateway(command: Command, file: Path, 
     assert "the running gateway owns the meter's invocation counter: read by its API" in err
     assert "not asked: the running gateway owns the meter's invocation counter" in command("doctor", file)[1]
     assert lock
+
+
+def test_a_site_with_keys_writes_no_core_file(tmp_path: Path, file: Path) -> None:
+    put_keys(tmp_path)
+    run = [sys.executable, "-m", "metergate", "gateway", str(file)]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as site:
+        assert site.stdout is not None
+        assert any("gateway runs" in line for line in site.stdout)
+        limits = Path(f"/proc/{site.pid}/limits").read_text()
+        site.terminate()
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"]
