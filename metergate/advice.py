@@ -21,7 +21,7 @@ _OTHERWISE = {
 }
 # The counter that the meter wants, in the words of a refusal: a refusal of yesterday is known by its words alone.
 _WANTED = re.compile(r"(?:invocation counter stands at|it wants at least) (\d+)")
-_MISSING_COUNTER = "counter is not known"
+_UNKNOWN_COUNTER = ("counter is not known", "counter is too low")
 _SPENT_COUNTER = "counter is at its end"
 _TITLE = re.compile(r"system title [0-9a-f]{16}")
 _MECHANISM = ("kind of authentication", "must authenticate itself", "no challenge came")
@@ -80,7 +80,7 @@ def on_refused_secrets(words: str, place: Place) -> str:
     wanted = _WANTED.search(words)
     if wanted:
         return f"if that is true, say where it goes on: {place.add} --counter {wanted[1]}"
-    if _MISSING_COUNTER in words:
+    if any(counter in words for counter in _UNKNOWN_COUNTER):
         return on_unknown_counter(place)
     if _SPENT_COUNTER in words:
         return f"have a new encryption key put into the meter, and store it: {place.add} --encryption SECRET"

@@ -7,7 +7,7 @@ from collector.drivers.dlt645_discovery import Heard, discover
 from collector.exchange import Answer, Exchange
 from collector.links import Link
 from gateway.meters import BusMeter
-from metering.errors import TransportError
+from metering.errors import MeterError, TransportError
 
 MAX_REQUESTS = 101  # the wildcard, and where several answer at once each lowest pair of digits
 
@@ -23,8 +23,18 @@ async def others(
 
 
 async def here(link: Link, missed: BusMeter) -> str:
-    """Return who answers the wildcard on this link, in words; empty where nobody does."""
+    """Return who answers the wildcard on this link, in words; empty where nobody does.
+
+    The 1997 edition has no wildcard for addresses: there the meter itself is asked.
+    """
     addresses = (await _heard(link, missed, 1)).addresses
+    if not addresses and isinstance(missed.profile, Dlt645Profile) and missed.profile.edition == "1997":
+        asked = missed.everything.exchanges()[0]
+        try:
+            await link.exchange(asked, link.timeout(asked))
+        except MeterError:
+            return ""
+        return f"address {missed.settings.address}"
     return f"address {', '.join(addresses)}" if addresses else ""
 
 

@@ -18,7 +18,7 @@ from metergate.advice import Place, advice, on_refused_secrets, on_unknown_count
 from metergate.findings import Case, Finding, State
 from metergate.probe import converse
 from metering import timing
-from metering.errors import AuthError, FrameError, MeterError, RefusedError
+from metering.errors import FrameError, MeterError, RefusedError, StorageError
 from metering.model import SECOND, Block, Source
 
 DAY_S = 86_400
@@ -36,22 +36,27 @@ class Examined(NamedTuple):
 async def examine(case: Case, bus: BusSettings, line: Bus, meter: BusMeter) -> Examined:
     """Examine a meter. One conversation: whoever is refused is not asked a second time."""
     place = Place(meter, bus, case.file)
+    where = f"meter {meter.id}"
     findings = list(_refused_password(case, place))
-    unknown = _counter_is_unknown(case, meter)
-    if unknown:
-        findings.append(Finding(State.NOTE, f"meter {meter.id}", f"{unknown}: the meter is asked for its own"))
     checkup = _Checkup(place)
+    ended: MeterError | None = None
     try:
+        unknown = _counter_is_unknown(case, meter)
+        if unknown:
+            findings.append(Finding(State.NOTE, where, f"{unknown}: the meter is asked for its own"))
         await converse(line, meter, case.keys, checkup.run)
     except MeterError as error:
-        still = unknown and _counter_is_unknown(case, meter) and not isinstance(error, AuthError)
-        if still and isinstance(error, RefusedError):
+        ended = error
+        if unknown and isinstance(error, RefusedError) and _counter_is_unknown(case, meter):
             what = f"{unknown}, and the public client is not told: {error}"
-            wrong = Finding(State.WRONG, f"meter {meter.id}", what, on_unknown_counter(place))
+            wrong = Finding(State.WRONG, where, what, on_unknown_counter(place))
         else:
-            wrong = Finding(State.WRONG, f"meter {meter.id}", str(error), advice(error, place))
-        return Examined([*findings, *checkup.findings, wrong], error)
-    return Examined([*findings, *checkup.findings])
+            wrong = Finding(State.WRONG, where, str(error), advice(error, place))
+        checkup.findings.append(wrong)
+    except StorageError as error:  # of its counter: nothing may be said to the meter
+        todo = f"see that {case.site.gateway.data} can be written"
+        checkup.findings.append(Finding(State.WRONG, where, str(error), todo))
+    return Examined([*findings, *checkup.findings], ended)
 
 
 def _refused_password(case: Case, place: Place) -> Iterator[Finding]:
@@ -69,6 +74,8 @@ def _counter_is_unknown(case: Case, meter: BusMeter) -> str:
     """Return why no invocation counter may be used towards a meter; empty where one may, or none is needed."""
     driver = meter.driver
     if case.keys is None or not isinstance(driver, DlmsDriver) or not driver.access.counted:
+        return ""
+    if case.keys.refused(meter.id):  # it is not asked at all
         return ""
     counter = case.keys.counter_of(meter.id, driver.access.client_title)
     if counter.halted:

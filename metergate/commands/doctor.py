@@ -88,7 +88,10 @@ def _open_keys(site: SiteFile, file: Path) -> tuple[KeyStore | None, list[Findin
         return None, [Finding(State.WRONG, "keys", str(error), todo)]
     except StorageError as error:
         return None, [Finding(State.WRONG, "keys", str(error))]
-    return keys, [Finding(State.WRONG, "keys", str(error)) for error in missing_keys(file, site)]
+    try:
+        return keys, [Finding(State.WRONG, "keys", str(error)) for error in missing_keys(file, site)]
+    except StorageError as error:  # one record is damaged
+        return keys, [Finding(State.WRONG, "keys", str(error))]
 
 
 async def _progress() -> None:

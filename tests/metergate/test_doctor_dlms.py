@@ -1,9 +1,11 @@
 """What the doctor says of a DLMS meter: each thing that can be wrong, at simulated meters in which it is."""
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.dlms_meters import client_title
 from gateway.keystore import KeyStore, make_master
+from metergate.parts import log_directory
 from metergate.site import load_site
 from metering.errors import AuthError
 from simulators.dlms_clock import ClockSettings
@@ -23,6 +26,7 @@ from simulators.dlms_security import test_keys as keys_of_simulators
 from simulators.dlms_serial import DlmsLine
 from simulators.dlms_tcp import DlmsTcpServer, Framing
 from simulators.meter import Meter, MeterSettings
+from storage.files import lock_directory
 from storage.log import Log, LogLimits
 from storage.quarantine import Quarantine
 
@@ -113,9 +117,20 @@ dlms = {{{dlms}}}
     def keys(self, epoch: str = "") -> KeyStore:
         return KeyStore(self.data / "keys", f"file:{self.master}", epoch=epoch)
 
+    def secrets(self) -> dict[str, bytes]:
+        return {name: getattr(SECRETS, name) for name in ("encryption", "authentication", "password")}
+
     def put(self, counter: int | None = None, **secrets: bytes) -> None:
-        known = {name: getattr(SECRETS, name) for name in ("encryption", "authentication", "password")}
-        self.keys().put("m", {**known, **secrets}, counter=counter)
+        self.keys().put("m", {**self.secrets(), **secrets}, counter=counter)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold what a running gateway holds."""
+        folder = log_directory(self.data)
+        folder.mkdir(parents=True)
+        lock = lock_directory(folder)
+        yield
+        os.close(lock)
 
     def doctor(self) -> str:
         """Return what the doctor says of the bus and the meter; no secret is among it."""
@@ -123,7 +138,7 @@ dlms = {{{dlms}}}
         assert err == ""
         for secret in (SECRETS.encryption.hex(), SECRETS.authentication.hex(), "12345678", "87654321"):
             assert secret not in out
-        lines = [line for line in out.splitlines() if re.search(r"(bus b|meter m|keys): ", line)]
+        lines = [line for line in out.splitlines() if re.search(r"(bus \w|meter \w|keys): ", line)]
         return "\n".join(lines).replace(str(self.file), "FILE")
 
     async def gateway_reads(self) -> None:
@@ -384,6 +399,54 @@ def test_a_master_key_that_opens_nothing_is_told(
     assert re.search(rf"WRONG  keys: .*{says}", told)
     assert "the master key that made the store has to be there" in told
     assert "meter m: not asked" in told
+
+
+def test_a_damaged_record_is_told(site: Site, endpoints: Endpoints) -> None:
+    site.write(endpoints.serve(made()), LOW)
+    site.put()
+    store = site.data / "keys" / "keys.json"
+    store.write_text(re.sub(r'("m": *"..)....', r"\g<1>0000", store.read_text()))
+    assert "the record of m is damaged; put its keys in again" in site.doctor()
+
+
+def test_counters_have_one_owner_for_all_buses(site: Site, endpoints: Endpoints) -> None:
+    site.write(endpoints.serve(made()), GMAC)
+    text = site.file.read_text()
+    second = text[text.index("[[bus]]") :].replace('"b"', '"c"').replace('"m"', '"n"').replace("MP-1", "MP-2")
+    site.file.write_text(text + re.sub(r"port = \d+", endpoints.serve(made()).splitlines()[-1], second))
+    site.put(counter=1)
+    site.keys().put("n", site.secrets(), counter=1)
+    told = site.doctor()
+    assert "WRONG" not in told
+    assert "meter m: answers" in told
+    assert "meter n: answers" in told
+
+
+# --- a running gateway ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dlms", "what"), [(GMAC, "invocation counter"), (LOW, "password")])
+def test_what_a_running_gateway_owns_is_left_to_it(site: Site, endpoints: Endpoints, dlms: str, what: str) -> None:
+    meter = made()
+    site.write(endpoints.serve(meter), dlms)
+    site.put(counter=1, password=b"87654321", encryption=WRONG)
+    with site.running():
+        told = site.doctor()
+    assert f"note   meter m: not asked: the running gateway owns the meter's {what}; its API reads it: POST /v1" in told
+    assert not meter.security.attempts
+
+
+def test_nobody_is_looked_for_on_a_line_that_a_running_gateway_owns(site: Site, tmp_path: Path) -> None:
+    line = DlmsLine({1: made()}, path=tmp_path / "head", baud=2400)
+    line.start()
+    try:
+        site.write(f'kind = "hdlc"\nport = "{tmp_path / "head"}"')
+        with site.running():
+            told = site.doctor()
+        assert line.misheard == 0
+    finally:
+        line.close()
+    assert "note   bus b: the running gateway owns the line; its /metrics say how it fares, and its API reads" in told
 
 
 # --- who is there -----------------------------------------------------------------------------------------------------

@@ -23,10 +23,15 @@ ADDRESS = "000000000161"
 OTHER = "000000000998"
 
 
-def made(address: str = ADDRESS, faults: Sequence[Dlt645Fault] = (), offset_s: float = 0.0) -> Dlt645Meter:
+def made(
+    address: str = ADDRESS,
+    faults: Sequence[Dlt645Fault] = (),
+    offset_s: float = 0.0,
+    profile: str = "dlt645_2007_3p",
+) -> Dlt645Meter:
     meter = Meter(MeterSettings(serial=address, offset_s=offset_s))
     return Dlt645Meter(
-        meter, load_dlt645_profile("dlt645_2007_3p"), Dlt645Made(address), faults=Dlt645Faults(faults), clock=timing.now
+        meter, load_dlt645_profile(profile), Dlt645Made(address), faults=Dlt645Faults(faults), clock=timing.now
     )
 
 
@@ -40,7 +45,7 @@ class Site:
         self.master = folder / "master.key"
         self.master.write_text(make_master())
 
-    def write(self, bus: str, *addresses: str) -> None:
+    def write(self, bus: str, *addresses: str, profile: str = "dlt645_2007_3p") -> None:
         text = f"""
 [gateway]
 id = "gw"
@@ -58,7 +63,7 @@ id = "b"
 [[meter]]
 id = "m{number}"
 bus = "b"
-profile = "dlt645_2007_3p"
+profile = "{profile}"
 point = "MP-{number}"
 region = "town"
 zone = "Asia/Shanghai"
@@ -182,6 +187,11 @@ def test_the_speed_at_which_a_line_answers_is_told(site: Site, hang: Callable[..
     told = site.doctor()
     said = f"baud = {baud}, format = '8E1'"
     assert f"address {ADDRESS} answers with {said}, the file says baud = 9600, format = '8E1'; say {said}" in told
+
+
+def test_a_meter_that_knows_no_wildcard_is_found_at_its_speed(site: Site, hang: Callable[..., str]) -> None:
+    site.write(hang(2400, made(profile="dlt645_1997")), profile="dlt645_1997")
+    assert f"address {ADDRESS} answers with baud = 2400, format = '8E1', the file says " in site.doctor()
 
 
 def test_nobody_at_any_speed_is_told(site: Site, hang: Callable[..., str]) -> None:
