@@ -30,6 +30,7 @@ NETWORK_GAP_S = 1.5
 FLOW_LIMIT_S = 10.0
 LONGEST_S = 60.0  # no answer is waited for longer, whatever its length and speed
 KEPT_BYTES = 65536  # of one answer, noise included
+PIECE_BYTES = 4096  # so many at once, however many came: what a receiver makes of a flood is bounded, too
 _HIDDEN_CHARACTER_S = modbus_times.character_time(HIDDEN_BAUD)
 
 
@@ -169,17 +170,23 @@ class _StreamLink(Line):
             self._stray(data)
             return
         self._last_at = now
-        self._came += len(data)
-        try:
-            reply = receiver(strip_parity(data) if self._parity else data)
-        except MeterError as error:
-            self._settle(error)
-            return
-        if reply is not None:
-            self._answered(asked.unit)
-            self._settle(reply)
-        elif self._came > KEPT_BYTES:
-            self._settle(FrameError(f"{self._came} bytes came and no answer among them"))
+        for at in range(0, len(data), PIECE_BYTES):
+            piece = data[at : at + PIECE_BYTES]
+            self._came += len(piece)
+            try:
+                reply = receiver(strip_parity(piece) if self._parity else piece)
+            except MeterError as error:
+                self._settle(error)
+                return
+            if reply is not None:
+                self._answered(asked.unit)
+                self._settle(reply)
+                if at + PIECE_BYTES < len(data):
+                    self._stray(data[at + PIECE_BYTES :])
+                return
+            if self._came > KEPT_BYTES:
+                self._settle(FrameError(f"{self._came} bytes came and no answer among them"))
+                return
 
     def _stray(self, data: bytes) -> None:
         self._strays += len(data)

@@ -26,6 +26,8 @@ UNACKNOWLEDGED_S = 10.0
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
+# What the system holds of what came (it takes twice as much for itself): a peer that floods is not read at large.
+RECEIVE_BYTES = 32768
 
 # What it would print about connections is in the errors that the link raises.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -60,6 +62,7 @@ class Wire(TransactionManager):
             raise LinkDownError(f"{where}: {error}") from error
         peer = self.transport.get_extra_info("socket")
         if peer is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             _find_dead_peers(peer)
 
     def write(self, data: bytes) -> None:

@@ -17,6 +17,7 @@ from collector.links.stream import (
     KEPT_BYTES,
     NETWORK_GAP_S,
     NETWORK_MARGIN_S,
+    PIECE_BYTES,
     SERIAL_GAP_S,
     SERIAL_MARGIN_S,
     _StreamLink,
@@ -152,7 +153,7 @@ def test_no_more_is_kept_than_any_answer_may_hold(virtual: Run, kind: str):
     link = make_link(kind, [[(0.01 * step, bytes(8192)) for step in range(9)]])
 
     async def run() -> None:
-        with pytest.raises(FrameError, match=f"{KEPT_BYTES + 8192} bytes came"):
+        with pytest.raises(FrameError, match=f"{KEPT_BYTES + PIECE_BYTES} bytes came"):
             await exchange(link, ask())
         assert await exchange(link, ask("b")) == b"<b>"
 

@@ -87,7 +87,8 @@ class Inbox:
         """Return the APDU once it is whole, without its LLC header, and make room for the next; None before."""
         if not self._whole:
             return None
-        apdu = bytes(self._held[len(self._llc) :])
+        with memoryview(self._held) as held:
+            apdu = bytes(held[len(self._llc) :])
         self._held.clear()
         self._whole = False
         return apdu

@@ -31,7 +31,8 @@ from collector.protocols.dlms.set import (
 )
 from metering.errors import FrameError
 
-MIN_BLOCK = 16  # blocks that are smaller on the whole are a meter that never ends
+MIN_BLOCK = 16  # blocks that are smaller on the whole are a meter that never ends ...
+FREE_BLOCKS = 1024  # ... unless there are no more than these
 _MORE_LENGTH = 2  # a block of 128 bytes and more has a length of three octets, an empty one of one
 
 # Sends a request and gives back its answer.
@@ -57,9 +58,11 @@ class _Joined:
         self._number += 1
         if number != self._number:
             raise BlockError(f"block {number} came, {self._number} was expected: the transfer is given up")
-        if not last and (not raw or self._number > self._limit // MIN_BLOCK):
+        came = len(self._parts) + len(raw)
+        small = number > min(FREE_BLOCKS, self._limit // MIN_BLOCK) and came < number * MIN_BLOCK
+        if not last and (not raw or small):
             raise BlockError(f"block {number} of {len(raw)} bytes is not the last: the meter does not come to an end")
-        if len(self._parts) + len(raw) > self._limit:
+        if came > self._limit:
             raise FrameError(f"a reply of more than the {self._limit} bytes that are allowed")
         self._parts += raw
 
