@@ -112,7 +112,8 @@ def _profile_promises(meter: BusMeter, open_now: Sequence[Expectation], now: int
     for promise, reach in _of_profiles(meter.id, known):
         # A profile that was set up anew is promised from now on: before that it had other columns.
         is_new = not any(replaces(promise, earlier) for earlier in open_now)
-        since = max(meter.settings.installed, now - reach) if is_new else now
+        # The row at the very moment of the installation is of the time before it.
+        since = max(meter.settings.installed, now - reach) + 1 if is_new else now
         wanted.append(msgspec.structs.replace(promise, since=since))
     if len(known) < len(meter.profiles):
         wanted += [earlier for earlier in open_now if not any(replaces(promise, earlier) for promise in wanted)]

@@ -81,7 +81,7 @@ def test_a_profile_is_promised_as_far_back_as_it_reaches(
     promises = promised(tmp_path, meter)
     assert told(promises) == []  # the meter has not yet said what it holds
     meter.prepared |= {"load"}
-    assert told(promises) == [promise(since, IMPORT)]
+    assert told(promises) == [promise(since + 1, IMPORT)]  # the row of that moment is of the time before
     assert told(promises, NOW + DAY) == []
 
 
@@ -106,7 +106,7 @@ def test_a_profile_that_was_set_up_anew_is_promised_from_then_on(tmp_path: Path,
     told(promises)
     profile.channels = ((Kind.REGISTER, (IMPORT, EXPORT)),)
     later = NOW + DAY
-    ended = promise(NOW - 60 * DAY, IMPORT, until=later)
+    ended = promise(NOW - 60 * DAY + 1, IMPORT, until=later)
     assert told(promises, later) == [ended, promise(later, IMPORT, EXPORT)]
     profile.interval = 1800
     latest = later + DAY
