@@ -45,7 +45,7 @@ class RtuOverTcpBus(Strict):
 class HdlcBus(Strict):
     """DLMS in HDLC frames at a serial port: an RS-485 line, or an optical head.
 
-    `start` mode-e: the meter is woken and its speed agreed on after IEC 62056-21 first (300 baud 7E1), up to `baud`.
+    `start` mode-e: the meter is woken after IEC 62056-21 first (300 baud 7E1), and the speed that it offers is taken.
     """
 
     kind: Literal["hdlc"]
