@@ -55,5 +55,13 @@ class Grid:
         midnight = datetime.fromordinal(day).replace(tzinfo=self._zone)
         return (midnight - _EPOCH) // timedelta(microseconds=1)
 
+    def window(self, low: int, high: int) -> tuple[int, int]:
+        """Return the instants between which the rows of low <= n < high lie: start < row's time <= end.
+
+        By days from noon to noon, see `index`.
+        """
+        shift = DAY_S // 2 * SECOND if self.interval >= DAY_S else 0
+        return self.slot(low - 1) + shift, self.slot(high - 1) + shift
+
     def _offset(self) -> int:
         return int((_RULES_OF.astimezone(self._zone).utcoffset() or timedelta()).total_seconds())

@@ -166,7 +166,7 @@ class ProfileReads:
         blocks: list[Block] = []
         try:
             with self._under_way(task.meter.id):
-                start, end = rows.grid.slot(low - 1), rows.grid.slot(high - 1)
+                start, end = rows.grid.window(low, high)
                 await task.reader.read_profile(talk, start, end, into=blocks)
         finally:
             self._intake.take(task, blocks)

@@ -39,3 +39,15 @@ def test_the_day_of_25_hours_is_one_day() -> None:
     before, after = (grid.index(from_rfc3339(text)) for text in ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"))
     assert before is not None
     assert after == before + 1
+
+
+@given(st.sampled_from([900, 3600, DAY_S]), ZONES, st.integers(10**9, 2 * 10**9), st.integers(-11, 11))
+def test_a_window_holds_the_rows_of_its_numbers_even_of_days_of_another_zone(
+    interval: int, zone: str, second: int, hours_beside: int
+) -> None:
+    grid = Grid(interval, zone)
+    first = grid.at_or_before(second * 1_000_000)
+    start, end = grid.window(first, first + 3)
+    beside = hours_beside * 3600 * 1_000_000 if interval == DAY_S else 0
+    rows = [grid.slot(number) + beside for number in range(first - 1, first + 4)]
+    assert [grid.index(row) for row in rows if start < row <= end] == [first, first + 1, first + 2]
