@@ -4,10 +4,8 @@ Each meter's secrets are one record under AES-256-GCM, bound to the meter's name
 The key of the file comes from the master key, which stands elsewhere (`env:` or `file:`).
 """
 
-import ctypes
 import hmac
 import os
-import resource
 import secrets as chance
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +13,13 @@ from typing import NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from collector.keys import MeterKeys
 from gateway.counters import Counter, Counters
+from gateway.master_key import derive, read_master
 from metering.errors import ConfigError, StorageError
-from metering.secret import resolve_secret
 from storage.files import lock_directory, replace_file
 
-MASTER_BYTES = 32
 NONCE_BYTES = 12
 LARGEST_FILE = 16 << 20  # bytes; 50,000 meters need less
 FINGERPRINT_DIGITS = 16
@@ -34,7 +28,6 @@ KEY_LENGTHS = {"encryption": 16, "authentication": 16, "broadcast": 16, "master"
 LONGEST_PASSWORD = 64
 
 _CHECK = "master key"  # the record that tells a wrong master key from a damaged record
-_PR_SET_DUMPABLE = 4
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,7 +75,7 @@ class KeyStore:
         self._epoch = epoch
         self._counters: Counters | None = None
         self._lock = -1
-        self._cipher, self._digest_key = _derive(read_master(master))
+        self._cipher, self._digest_key = derive(read_master(master))
         self._stamp: tuple[int, int] = (0, 0)
         self._records: dict[str, str] = {}
         self._refused = self._load_refused()
@@ -188,7 +181,7 @@ class KeyStore:
         self._look()
         records = {meter: self._open(meter) for meter in self._records if meter != _CHECK}
         marks = {meter: self.refused(meter) for meter in records}
-        self._cipher, self._digest_key = _derive(read_master(master))
+        self._cipher, self._digest_key = derive(read_master(master))
         self._records = {meter: self._seal(meter, record) for meter, record in records.items()}
         self._keep()
         self._refused = {meter: (self.fingerprint(meter), reason) for meter, reason in marks.items() if reason}
@@ -276,40 +269,3 @@ def check_secret(name: str, value: bytes) -> None:
         raise ConfigError(f"the {name} key has {wanted} bytes ({2 * wanted} hex digits), not {len(value)}")
     if wanted is None and not 0 < len(value) <= LONGEST_PASSWORD:
         raise ConfigError(f"the {name} has 1 to {LONGEST_PASSWORD} bytes, not {len(value)}")
-
-
-def read_master(reference: str) -> bytes:
-    """Return the master key that `env:NAME` or `file:PATH` points at: 64 hex digits.
-
-    Raises:
-        ConfigError: it is not there, or not 64 hex digits.
-
-    """
-    try:
-        key = bytes.fromhex(resolve_secret(reference))
-    except ValueError:
-        key = b""
-    if len(key) != MASTER_BYTES:
-        raise ConfigError(f"{reference} holds no master key: 64 hex digits, as `metergate key init` makes them")
-    return key
-
-
-def make_master() -> str:
-    """Return a new master key as text."""
-    return chance.token_hex(MASTER_BYTES)
-
-
-def forbid_core_dumps() -> None:
-    """Keep this process's memory, and the keys in it, out of core files and away from debuggers of the same user."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.uname().sysname == "Linux":  # a limit of 0 does not stop a core file that goes into a program's pipe
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def _derive(master: bytes) -> tuple[AESGCM, bytes]:
-    """Return the cipher of the records and the key of the fingerprints."""
-
-    def key(info: bytes) -> bytes:
-        return HKDF(SHA256(), MASTER_BYTES, None, info).derive(master)
-
-    return AESGCM(key(b"metergate key store: records")), key(b"metergate key store: fingerprints")

@@ -7,8 +7,9 @@ import msgspec
 from pydantic import ValidationError
 
 from collector.dlt645_profile import load_dlt645_profile
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
 from gateway.lines import keys_directory
+from gateway.master_key import make_master
 from metergate.site import SiteFile
 from metergate.world import DlmsPlace, Dlt645Place, Places, SimulatedMeter
 from metering import timing

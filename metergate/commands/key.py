@@ -6,7 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from gateway.keystore import KEY_LENGTHS, KeyStore, check_secret, make_master
+from gateway.keystore import KEY_LENGTHS, KeyStore, check_secret
+from gateway.master_key import make_master
 from metergate.site import SiteFile, load_site
 from metering.errors import ConfigError
 from metering.secret import resolve_secret

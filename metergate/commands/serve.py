@@ -5,7 +5,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from gateway.keystore import forbid_core_dumps
+from gateway.master_key import forbid_core_dumps
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals

@@ -8,7 +8,8 @@ import pytest
 
 from collector.dlt645_profile import load_dlt645_profile
 from gateway.app import Gateway
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master
 from gateway.settings import GatewayFile
 from metering.errors import AuthError, MeterError
 from metering.model import Block, Source

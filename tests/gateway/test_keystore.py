@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keystore import KeyStore, make_master, read_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master, read_master
 from metering.errors import ConfigError, StorageError
 
 GUEK = bytes(range(16))
@@ -175,7 +176,7 @@ def test_a_key_of_a_wrong_length_is_refused_without_showing_it(store: KeyStore, 
 
 SECRETIVE = """
 import ctypes, resource
-from gateway.keystore import forbid_core_dumps
+from gateway.master_key import forbid_core_dumps
 prctl = ctypes.CDLL(None).prctl
 resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
 before = prctl(3, 0, 0, 0, 0)

@@ -9,7 +9,8 @@ import pytest
 from collector.dlt645_profile import load_dlt645_profile
 from gateway import backfill
 from gateway.app import Gateway
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master
 from metergate.site import load_site
 from metering import timing
 from metering.batch import Batch

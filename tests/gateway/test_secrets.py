@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master
 from gateway.secrets import Secrets
 from metering.errors import AuthError
 

@@ -14,7 +14,8 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.dlms_meters import client_title
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master
 from metergate.parts import log_directory
 from metergate.site import load_site
 from metering.errors import AuthError
@@ -69,6 +70,14 @@ class Endpoints:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let who is silent be silent for a shorter time: nothing here is further away than this machine."""
+    monkeypatch.setattr("collector.links.stream.HIDDEN_LIMIT_S", 0.2)
+    monkeypatch.setattr("collector.links.stream.NETWORK_MARGIN_S", 0.3)
+    monkeypatch.setattr("metergate.doctor_search.ADDRESSES_S", 4.0)
 
 
 @pytest.fixture

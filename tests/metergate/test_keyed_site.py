@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keystore import KeyStore, make_master
+from gateway.keystore import KeyStore
+from gateway.master_key import make_master
 from metergate.parts import log_directory
 from simulators.dlms_meter import DlmsMeter
 from simulators.dlms_security import GMAC_CLIENT

@@ -8,11 +8,11 @@ is irregular goes through the general decoder row by row, with the same result.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate, repeat
-from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.axdr import Tag
+from collector.protocols.dlms.buffer_shape import DELTAS, Shape, shape_of
 from metering.errors import FrameError
 
 SHORT_RUN = 16  # rows: after a shorter run of equal shape the next one is looked for among few rows, then more
@@ -22,31 +22,6 @@ SECOND = 1_000_000
 # What a null-data stands for. `clock+period`: in a clock column, the time of the row before and one capture period.
 Null = Literal["previous", "none", "clock+period"]
 
-_CODES = {
-    Tag.BOOLEAN: "?",
-    Tag.DOUBLE_LONG: "i",
-    Tag.DOUBLE_LONG_UNSIGNED: "I",
-    Tag.BCD: "B",
-    Tag.INTEGER: "b",
-    Tag.LONG: "h",
-    Tag.UNSIGNED: "B",
-    Tag.LONG_UNSIGNED: "H",
-    Tag.LONG64: "q",
-    Tag.LONG64_UNSIGNED: "Q",
-    Tag.ENUM: "B",
-    Tag.FLOAT32: "f",
-    Tag.FLOAT64: "d",
-    Tag.DELTA_INTEGER: "b",
-    Tag.DELTA_LONG: "h",
-    Tag.DELTA_DOUBLE_LONG: "i",
-    Tag.DELTA_UNSIGNED: "B",
-    Tag.DELTA_LONG_UNSIGNED: "H",
-    Tag.DELTA_DOUBLE_LONG_UNSIGNED: "I",
-    Tag.DATE_TIME: "12s",
-    Tag.DATE: "5s",
-    Tag.TIME: "4s",
-}
-_DELTAS = range(Tag.DELTA_INTEGER, Tag.DELTA_DOUBLE_LONG_UNSIGNED + 1)
 _CLOCK_BYTES = 12
 
 
@@ -83,6 +58,7 @@ class BufferReader:
         if sum(column.clock for column in columns) > 1:
             raise ValueError("a row has one time: more than one column is the clock")
         self._columns = tuple(columns)
+        self._clocks = tuple(column.clock for column in columns)
         self._period_s = period_s
         self._to_utc = to_utc
 
@@ -115,7 +91,7 @@ class BufferReader:
             done += 1
             if not compiled or done == count:
                 continue
-            shape = _shape(raw, begin, at, self._columns)
+            shape = shape_of(raw, begin, at, self._clocks)
             if shape is None:
                 continue
             found = shape.count(raw, at, min(count - done, look))
@@ -135,32 +111,6 @@ class BufferReader:
         for row in buffer.value:
             reading.take(row)
         return Rows(reading.times, reading.values)
-
-
-class _Shape:
-    """How rows of one kind look: their size, which octets are the same in all of them, and where the values lie."""
-
-    def __init__(
-        self, size: int, fixed: tuple[tuple[int, int], ...], code: str, kinds: tuple[int, ...], clock: int
-    ) -> None:
-        self.size = size
-        self.fixed = tuple((offset, bytes((octet,))) for offset, octet in fixed)
-        self.unpacker = Struct(code)
-        self.nulls = frozenset(index for index, kind in enumerate(kinds) if kind == Tag.NULL)
-        self.deltas = frozenset(index for index, kind in enumerate(kinds) if kind in _DELTAS)
-        self.clock = clock  # offset of the date-time's octets; -1: none, or null-data
-
-    def count(self, raw: bytes, at: int, most: int) -> int:
-        """Return how many rows in a row, from `at` on and up to `most`, look like this."""
-        size = self.size
-        rows = min(most, (len(raw) - at) // size)
-        for offset, octet in self.fixed:
-            if not rows:
-                break
-            column = raw[at + offset : at + offset + (rows - 1) * size + 1 : size]
-            if column != octet * rows:
-                rows -= len(column.lstrip(octet))
-        return rows
 
 
 class _Reading:
@@ -205,14 +155,14 @@ class _Reading:
             if column.null == "none":
                 return None
             value = self._last[index]
-        elif data.tag in _DELTAS:
+        elif data.tag in DELTAS:
             value = _base(self._last[index]) + value
         self._last[index] = value
         return value
 
     # --- many at once ---------------------------------------------------------------------------------------------
 
-    def take_run(self, shape: _Shape, raw: bytes, at: int, count: int) -> None:
+    def take_run(self, shape: Shape, raw: bytes, at: int, count: int) -> None:
         """Take `count` rows of one shape that begin at `at`."""
         end = at + count * shape.size
         rows: list[tuple[Any, ...]] = list(shape.unpacker.iter_unpack(memoryview(raw)[at:end]))
@@ -225,7 +175,7 @@ class _Reading:
             for index, (last, new) in enumerate(zip(self._last, rows[-1], strict=True))
         ]
 
-    def _filled(self, shape: _Shape, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    def _filled(self, shape: Shape, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the rows with the columns that were left out, and with sums instead of deltas."""
         came = zip(*rows, strict=True)
         columns: list[Any] = []
@@ -242,7 +192,7 @@ class _Reading:
             return [tuple(next(iter(column)) for column in columns)] * len(rows)
         return list(zip(*columns, strict=True))
 
-    def _run_of_times(self, shape: _Shape, raw: bytes, at: int, count: int) -> None:
+    def _run_of_times(self, shape: Shape, raw: bytes, at: int, count: int) -> None:
         clocks = [column for column in self._columns if column.clock]
         if not clocks:
             self.times += repeat(None, count)
@@ -312,49 +262,3 @@ def _steps(hour: int, minute: int, second: int, period_s: int) -> tuple[bytes, b
         return b"", b"", b""
     times = range(3600 * hour + 60 * minute + second, DAY_S, period_s)
     return bytes(t // 3600 for t in times), bytes(t // 60 % 60 for t in times), bytes(t % 60 for t in times)
-
-
-def _shape(raw: bytes, begin: int, end: int, columns: tuple[BufferColumn, ...]) -> _Shape | None:
-    """Return the shape of the row that lies here, already checked; None where such rows have no fixed shape."""
-    at = begin + 2  # structure and count, which the row has in its short form up to 127 columns
-    if len(columns) > 0x7F:
-        return None
-    fixed = [(0, raw[begin]), (1, raw[begin + 1])]
-    code = ">xx"
-    kinds: list[int] = []
-    clock = -1
-    for column in columns:
-        kind = raw[at]
-        fixed.append((at - begin, kind))
-        at += 1
-        code += "x"
-        if kind == Tag.OCTET_STRING:
-            length = raw[at]
-            if length > 0x7F:
-                return None
-            fixed.append((at - begin, length))
-            at += 1
-            code += "x"
-            what = f"{length}s"
-        elif kind == Tag.NULL:
-            what = ""
-        elif kind in _CODES:
-            what = _CODES[Tag(kind)]
-        else:
-            return None
-        size = Struct(">" + what).size
-        if column.clock:
-            clock = clock if kind == Tag.NULL else at - begin
-            code += f"{size}x"
-        else:
-            kinds.append(kind)
-            code += what
-        at += size
-    if at != end:  # a length in a longer form than it needs
-        return None
-    return _compiled(end - begin, tuple(fixed), code, tuple(kinds), clock)
-
-
-@lru_cache(maxsize=256)
-def _compiled(size: int, fixed: tuple[tuple[int, int], ...], code: str, kinds: tuple[int, ...], clock: int) -> _Shape:
-    return _Shape(size, fixed, code, kinds, clock)
