@@ -216,6 +216,8 @@ def test_the_doctor_tells_each_fault_and_what_to_do(
     command: Command, rewrite: Rewrite, simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metergate.doctor_broker.LISTEN_S", 2.0)
+    monkeypatch.setattr("metergate.doctor_search.ADDRESSES_S", 5.0)
+    monkeypatch.setattr("metergate.doctor_search.SPEEDS_S", 1.0)
     serial = next(meter.serial for meter in simulated.places.meters if meter.id == "shop")
     file = rewrite(
         ('bus = "riser"\nunit = 1', 'bus = "riser"\nunit = 8'),  # flat-1 hangs at unit 1
