@@ -58,7 +58,12 @@ class Backfill:
         dropped = self._recorder.status().dropped
         for task in self._tasks:
             if device in {"", task.meter.id}:
-                self._begin(task, dropped=dropped != self._dropped)
+                rows = self._intake.rows_of(task)
+                if isinstance(rows, Account):
+                    rows.open_attempt(dropped=dropped != self._dropped, soon=bool(device))
+                else:
+                    rows.open_attempt(dropped=dropped != self._dropped)
+                self._wanted.add(task)
         if not device:
             self._dropped = dropped
         self._awake.set()
@@ -98,10 +103,6 @@ class Backfill:
         return found
 
     # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _begin(self, task: ProfileTask, *, dropped: bool) -> None:
-        self._intake.rows_of(task).open_attempt(dropped=dropped)
-        self._wanted.add(task)
 
     async def _step(self, task: ProfileTask) -> bool:
         """Read one piece of a profile; one that fails waits for the next attempt and holds nobody up.

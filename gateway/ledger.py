@@ -78,10 +78,15 @@ class Account:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def open_attempt(self, *, dropped: bool = False) -> None:
-        """Begin a new attempt: what was absent is asked for once more; so is all that came, where some was dropped."""
-        self._doubted.update(self._doubted_now)
-        self._doubted_now, self._asked = Ranges(), Ranges()
+    def open_attempt(self, *, dropped: bool = False, soon: bool = False) -> None:
+        """Begin a new attempt: holes are asked for once more, and all that came where some of it was dropped.
+
+        `soon`: it follows so soon after the last one that what is absent again proves nothing new.
+        """
+        if not soon:
+            self._doubted.update(self._doubted_now)
+            self._doubted_now = Ranges()
+        self._asked = Ranges()
         if dropped:
             self._underway = {}
 

@@ -90,11 +90,13 @@ class AgainstAPlainModel(RuleBasedStateMachine):
         self.settle(set(), lost)
         assert flat(verdict.lost) == sorted(number for number in lost if number >= SINCE)
 
-    @rule(dropped=st.booleans())
-    def open_attempt(self, *, dropped: bool) -> None:
-        self.account.open_attempt(dropped=dropped)
-        self.doubted |= self.doubted_now
-        self.doubted_now, self.asked = set(), set()
+    @rule(dropped=st.booleans(), soon=st.booleans())
+    def open_attempt(self, *, dropped: bool, soon: bool) -> None:
+        self.account.open_attempt(dropped=dropped, soon=soon)
+        if not soon:
+            self.doubted |= self.doubted_now
+            self.doubted_now = set()
+        self.asked = set()
         if dropped:
             self.underway = set()
 
