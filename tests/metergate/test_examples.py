@@ -135,6 +135,13 @@ def test_the_site_files_in_pages_are_sites(tmp_path: Path) -> None:
                 assert load_site(path).meter, page.name
 
 
+def test_the_readme_counts_the_meter_models_that_come_along() -> None:
+    names = [path.stem for path in (ROOT / "collector" / "profiles").glob("*.toml")]
+    counts = [sum(name.startswith(prefix) for name in names) for prefix in ("mqtt_", "dlms_", "dlt645_")]
+    told = "{} for Modbus, {} for MQTT devices, {} for DLMS and {} for DL/T 645 come along"
+    assert told.format(len(names) - sum(counts), *counts) in (ROOT / "README.md").read_text()
+
+
 def test_the_bars_in_the_page_of_measurements_are_bars() -> None:
     names = re.findall(r"^\| `([a-z-]+)`", (ROOT / "docs" / "measured.md").read_text(), re.MULTILINE)
     sources = "".join(path.read_text() for path in (ROOT / "bench").glob("*.py"))
