@@ -6,11 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headend.completeness import Wanted, of_stored
+from headend.spans import Span
 from metering.batch import Batch
 from metering.errors import StorageError
+from metering.events import INTERVALS_LOST, NO_SUPPLY
 from metering.model import SECOND, Block, Column, Event, Expectation, Kind, Layout, Source
 from metering.ports import Reading, ReadingsQuery, ReadingsStore, SlotsQuery
 from metering.quality import Quality
+from metering.timing import to_rfc3339
 
 STEP = 900 * SECOND
 T0 = 1_760_000_400 * SECOND // STEP * STEP
@@ -246,6 +250,30 @@ def test_an_intervals_slot_is_its_end(store: ReadingsStore):
     store.write([Batch(T0, [block(PROFILE, T0 + i * STEP, 5, slot=None) for i in range(4)])])
     query = SlotsQuery("m1", ENERGY.obis, Kind.INTERVAL, Source.PROFILE, 900, T0 + STEP, T0 + 3 * STEP)
     assert list(store.slots(query)) == [T0 + 2 * STEP, T0 + 3 * STEP]
+
+
+def test_polls_rows_and_absences_make_the_same_account_in_every_store(store: ReadingsStore):
+    rows = Layout(Kind.REGISTER, Source.PROFILE, 900, (ENERGY,))
+    days = Layout(Kind.REGISTER, Source.PROFILE, 86_400, (ENERGY,))
+    midnight = T0 // (96 * STEP) * 96 * STEP - 8 * 3600 * SECOND  # of a zone eight hours ahead of UTC
+    blocks = [block(ONE, T0 + i * STEP + 9, i, slot=T0 + i * STEP) for i in (0, 1, 6)]
+    blocks += [block(rows, T0 + i * STEP, i) for i in (1, 2, 6)]
+    blocks += [block(days, midnight + i * 96 * STEP, i, slot=midnight + i * 96 * STEP) for i in (1, 2)]
+    promises = [
+        Expectation("m1", Kind.REGISTER, layout.source, layout.interval, (ENERGY.obis,), T0) for layout in (ONE, days)
+    ]
+    told = []
+    for kind, first, last in ((NO_SUPPLY, 4, 4), (INTERVALS_LOST, 5, 5)):
+        detail = {"from": to_rfc3339(T0 + first * STEP), "to": to_rfc3339(T0 + last * STEP), "interval": "900"}
+        told.append(Event("m1", T0 + first * STEP, kind.code, kind.name, T0, detail))
+    store.write([Batch(T0, blocks, told, promises)])
+    far = T0 + 400 * STEP
+    polls = of_stored(store, [Span("m1", None, T0, T0 + 8 * STEP)], Wanted(sources=(Source.POLL,)), far)
+    counts = (polls.expected, polls.held, polls.recovered, polls.no_supply, polls.lost, polls.missing)
+    assert counts == (8, 3, 1, 2, 1, 1)
+    assert [(hole.first, hole.count) for hole in polls.missing_ranges] == [(to_rfc3339(T0 + 7 * STEP), 1)]
+    daily = of_stored(store, [Span("m1", None, T0, T0 + 192 * STEP)], Wanted(sources=(Source.PROFILE,)), far)
+    assert (daily.expected, daily.held) == (2, 2)
 
 
 def test_events_come_once_in_order_and_in_pages(store: ReadingsStore):
