@@ -1,5 +1,6 @@
 """Examines one meter: whether it answers and lets us in, its counter, clock and own profiles. It changes nothing."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from metering.errors import FrameError, MeterError, RefusedError, StorageError
 from metering.model import SECOND, Block, Source
 
 DAY_S = 86_400
+_STATION = re.compile(r"^unit \d+(?= did not answer)")
 NEWEST_ROWS = 2  # of a profile are read, to see that they can be
 UNITS = (("d", DAY_S), ("h", 3600), ("min", 60))
 
@@ -51,7 +53,9 @@ async def examine(case: Case, bus: BusSettings, line: Bus, meter: BusMeter) -> E
             what = f"{unknown}, and the public client is not told: {error}"
             wrong = Finding(State.WRONG, where, what, on_unknown_counter(place))
         else:
-            wrong = Finding(State.WRONG, where, str(error), advice(error, place))
+            # The line's own number of a station says nothing to who knows the meter by its address.
+            what = _STATION.sub(meter.place, str(error))
+            wrong = Finding(State.WRONG, where, what, advice(error, place))
         checkup.findings.append(wrong)
     except StorageError as error:  # of its counter: nothing may be said to the meter
         todo = f"see that {case.site.gateway.data} can be written"

@@ -464,7 +464,7 @@ def test_nobody_is_looked_for_on_a_line_that_a_running_gateway_owns(site: Site, 
 def test_a_wrong_server_is_told_apart_from_silence(site: Site, endpoints: Endpoints) -> None:
     site.write(endpoints.serve(made()), "client = 16, server = 5")
     told = site.doctor()
-    assert "WRONG  meter m: " in told
+    assert "WRONG  meter m: server 5 did not answer in time; " in told
     assert "check the meter's power, its address (server 5 in the file)" in told
     assert "note   bus b: server 1 answers, which the file does not know; if it is the silent one, correct" in told
 
