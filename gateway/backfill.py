@@ -96,7 +96,7 @@ class Backfill:
         found: dict[str, BackfillStatus] = {}
         for task in self._tasks:
             rows = self._intake.rows_of(task)
-            if isinstance(rows, Account):
+            if isinstance(rows, Account) and not task.absent:
                 counts = rows.counts(self._newest(rows))
                 known = found.get(task.meter.id, BackfillStatus(0, 0, 0, 0))
                 found[task.meter.id] = _added(known, counts, rows.recovered)

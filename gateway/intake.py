@@ -48,6 +48,7 @@ class ProfileTask:
     due: bool = True  # nothing was read since the last time that something should have come
     aside: int = 0  # up to which instant rows from the future were put aside
     rows: Rows | None = None
+    absent: bool = False  # the meter says that it has no such profile
     day: int = 0  # on which it was read last, where it is read once a day
 
     @property

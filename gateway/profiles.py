@@ -21,7 +21,7 @@ from gateway.ledger import Account, Span
 from gateway.meters import BusMeter
 from gateway.schedule import Schedule, ScheduledRead, spread_offset
 from gateway.work import MeterWork
-from metering.errors import MeterError
+from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Event
 
 HOUR_S = 3_600  # a load profile is read each hour, or each interval where that is longer
@@ -209,17 +209,26 @@ class ProfileReads:
 
     async def _prepare(self, task: ProfileTask, talk: Talk) -> None:
         if task.reader.name not in task.meter.prepared:
-            await task.reader.prepare(talk)
+            try:
+                await task.reader.prepare(talk)
+            except RefusedError:
+                task.absent = True
+                raise
+            task.absent = False
             task.meter.prepared |= {task.reader.name}
             self._learned()
 
     async def read_events(self, meter: BusMeter, talk: Talk) -> None:
-        """Read what is new in a meter's log of events. Raises `MeterError`."""
+        """Read what is new in a meter's log of events, as far as it lets us. Raises `MeterError`."""
         if meter.events is None:
             return
         found: list[Event] = []
-        await meter.events.read_events(talk, self._intake.events_since(meter.id), into=found)
-        self._intake.take_events(meter.id, found)
+        try:
+            await meter.events.read_events(talk, self._intake.events_since(meter.id), into=found)
+        except RefusedError as error:  # that is no reason to go without its profiles
+            logger.debug("events not read", meter=meter.id, reason=str(error))
+        finally:
+            self._intake.take_events(meter.id, found)
 
     def is_reading(self, device: str) -> bool:
         """Tell whether a profile of a meter is being read."""

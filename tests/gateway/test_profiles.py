@@ -12,7 +12,7 @@ from gateway.intake import ProfileTask
 from gateway.ledger import Irregular
 from gateway.profiles import timing_of
 from metering.errors import NoAnswerError, RefusedError
-from metering.model import SECOND, Block, Source
+from metering.model import SECOND, Block, Event, Source
 from metering.quality import Quality
 from metering.timing import from_rfc3339
 from storage.codec import unpack
@@ -254,6 +254,37 @@ def test_a_profile_without_an_interval_is_read_once_a_day_and_one_that_has_one_a
             meter.prepare = tell
             await site.run(13, filling=False, polling=False)
             assert len([what for _, _, what in site.wire.began if what == b"clock"]) == times
+
+    virtual(run())
+
+
+def test_a_meter_that_refuses_its_events_is_read_all_the_same(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+
+        async def refuse(talk: object, since: int, *, into: list[Event]) -> None:
+            del talk, since, into
+            raise RefusedError("not for this client", code=3)
+
+        site.meters[0].read_events = refuse
+        await site.run(0.9, filling=False, polling=False)
+        assert site.meters[0].done == ["96 rows"]
+
+    virtual(run())
+
+
+def test_a_profile_that_the_meter_does_not_have_is_not_counted(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+
+        async def refuse(talk: object) -> None:
+            del talk
+            raise RefusedError("there is no such object", code=4)
+
+        site.meters[0].prepare = refuse
+        assert site.backfill.status()["m1"].missing > 0
+        await site.attempt()
+        assert site.backfill.status() == {}
 
     virtual(run())
 
