@@ -12,6 +12,7 @@ from metergate.cli import main
 from metergate.world import Places, World, with_free_ports
 from simulators.faults import Fault
 from simulators.fleet_file import load_fleet
+from tests.metergate.dlms_site import DlmsSite, Endpoints
 
 FLEET = """
 seed = 7
@@ -186,3 +187,29 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+# --- for tests of the doctor ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let who is silent be silent for a shorter time: nothing here is further away than this machine."""
+    monkeypatch.setattr("collector.links.stream.HIDDEN_LIMIT_S", 0.2)
+    monkeypatch.setattr("collector.links.stream.NETWORK_MARGIN_S", 0.3)
+    monkeypatch.setattr("collector.links.line.LATE_S", 0.3)
+    monkeypatch.setattr("metergate.doctor_search.ADDRESSES_S", 4.0)
+
+
+@pytest.fixture
+def endpoints() -> Iterator[Endpoints]:
+    """Endpoints that go with the test."""
+    made = Endpoints()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> DlmsSite:
+    """A site with a DLMS meter, whose file is still to be written."""
+    return DlmsSite(tmp_path, command)

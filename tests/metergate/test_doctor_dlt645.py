@@ -20,6 +20,8 @@ from simulators.meter import Meter, MeterSettings
 
 Command = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 ADDRESS = "000000000161"
 OTHER = "000000000998"
 
@@ -82,14 +84,6 @@ only = ["active_import"]
         assert err == ""
         lines = [line for line in out.splitlines() if re.search(r"(bus b|meter m\d): ", line)]
         return "\n".join(lines).replace(str(self.file), "FILE")
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let who is silent be silent for a shorter time: nothing here is further away than this machine."""
-    monkeypatch.setattr("collector.links.stream.HIDDEN_LIMIT_S", 0.2)
-    monkeypatch.setattr("collector.links.stream.NETWORK_MARGIN_S", 0.3)
-    monkeypatch.setattr("collector.links.line.LATE_S", 0.3)
 
 
 @pytest.fixture
@@ -203,7 +197,7 @@ def test_a_meter_that_knows_no_wildcard_is_found_at_its_speed(site: Site, hang: 
 
 
 def test_nobody_at_any_speed_is_told(site: Site, hang: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metergate.doctor_search.SPEEDS_S", 3.0)
+    monkeypatch.setattr("metergate.doctor_search.SPEEDS_S", 1.0)
     site.write(hang(9600))
     told = site.doctor()
     assert "note   bus b: nobody answers, in no other way either that was tried (addresses, speeds, formats)" in told
