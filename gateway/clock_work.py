@@ -174,6 +174,6 @@ class ClockWork:
         now = self._clock.now() + (self._clocks.offset(meter.id) or 0)
         for task in self._reads().tasks_of(meter.id):
             rows = self._intake.rows_of(task)
-            if isinstance(rows, Account) and not rows.has(rows.grid.at_or_before(now)):
+            if isinstance(rows, Account) and not task.absent and not rows.has(rows.grid.at_or_before(now)):
                 return False
         return True

@@ -25,7 +25,7 @@ from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Event
 
 HOUR_S = 3_600  # a load profile is read each hour, or each interval where that is longer
-BESIDES_S = 1_800  # events and clock of a meter are not read more often than this
+EVENTS_S = 1_800  # a meter's events are not read more often than this
 SETTLE_S = 60  # after a boundary, so that the meter has written its row
 SPREAD_S = 900  # over which the meters' profile reads are spread
 A_WINTER_DAY = 20_454  # 2026-01-01: in summer a daily read comes an hour later after midnight
@@ -58,7 +58,7 @@ class ProfileReads:
         self._after = after
         self._spawn = spawn
         self._learned = learned
-        self._besides_at: dict[str, float] = {}
+        self._events_at: dict[str, float] = {}
         self._reading: Counter[str] = Counter()  # profile reads under way, by meter
 
     def tasks(self, bus: str) -> list[ProfileTask]:
@@ -133,12 +133,12 @@ class ProfileReads:
     async def _read_new(self, task: ProfileTask, talk: Talk) -> None:
         """Do a scheduled read: events first, since they say which intervals have no supply.
 
-        A meter has several profiles, which are read soon after one another: events and clock are read with one of them.
+        A meter has several profiles, which are read soon after one another: its events are read with one of them.
         """
         device, now = task.meter.id, time.monotonic()
-        besides = now - self._besides_at.get(device, float("-inf")) >= BESIDES_S
-        if besides:
+        if now - self._events_at.get(device, float("-inf")) >= EVENTS_S:
             await self.read_events(task.meter, talk)
+            self._events_at[device] = now
         await self._prepare(task, talk)
         rows = self._intake.rows_of(task)
         if isinstance(rows, Account):
@@ -149,9 +149,7 @@ class ProfileReads:
                 await self._read_piece(task, (low, end + 1), talk)
         else:
             await self._read_irregular(task, rows.newest, talk)
-        if besides:
-            await self._after(task.meter, talk)
-            self._besides_at[device] = now
+        await self._after(task.meter, talk)
 
     async def _read_besides(self, meter: BusMeter, talk: Talk) -> None:
         await self.read_events(meter, talk)

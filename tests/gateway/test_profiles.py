@@ -68,6 +68,23 @@ def test_a_small_offset_is_shifted_inside_an_interval_once_its_rows_are_read(vir
     virtual(run())
 
 
+def test_a_meter_with_several_profiles_is_shifted_once_all_of_them_are_read(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site(shift=True)
+        meter = site.meters[0]
+        meter.offset = 20 * SECOND
+        other = type(meter)(1, site.wall)
+        other.name = "second"
+        site.reads._tasks["m1"].append(ProfileTask(site.bus_meters[0], other))
+        await site.run(0.9, filling=False, polling=False)
+        assert (meter.done, other.done) == (["96 rows", "shift -20"], ["96 rows"])
+        asked = [what for _, _, what in site.wire.began]
+        assert asked.index(b"shift") > len(asked) - 1 - asked[::-1].index(b"rows")
+        assert asked.count(b"events") == 1
+
+    virtual(run())
+
+
 def test_nothing_is_shifted_while_the_newest_row_has_not_come(virtual: Run, make_site: Make) -> None:
     async def run() -> None:
         site = make_site(shift=True)
