@@ -11,7 +11,7 @@ from collector.bus import Bus
 from collector.links import Link
 from gateway.lines import make_link
 from gateway.meters import BusMeter
-from gateway.settings_bus import SERIAL_BUSES, BusSettings
+from gateway.settings_bus import SERIAL_BUSES, BusSettings, HdlcBus
 from metergate.doctor_meters import examine
 from metergate.doctor_search import search
 from metergate.findings import Case, Finding, State
@@ -108,10 +108,17 @@ async def _ask(
             yield Finding(State.WRONG, f"bus {bus.id}", further)
             break
         examined = await examine(case, bus, line, meter)
-        if isinstance(examined.error, LOST):
+        if isinstance(examined.error, LOST) and not _heard(bus, line, meter):
             lost.append(meter)
         for finding in examined.findings:
             yield finding
     if lost:
         async for finding in search(case, bus, link, lost, meters, nobody=len(lost) == asked):
             yield finding
+
+
+def _heard(bus: BusSettings, line: Bus, meter: BusMeter) -> bool:
+    """Tell whether a meter was understood at all: then it is there, whatever became of the rest."""
+    status = line.status().meters.get(meter.id)
+    sign_on = int(isinstance(bus, HdlcBus) and bus.start == "mode-e")  # which tells nothing of the address behind it
+    return status is not None and status.ok > sign_on

@@ -152,3 +152,11 @@ def test_a_serial_line_is_spoken_to_at_other_speeds(
     finally:
         line.close()
     assert says in told
+
+
+def test_a_meter_that_says_nonsense_is_not_looked_for_elsewhere(site: DlmsSite, endpoints: Endpoints) -> None:
+    site.write(endpoints.serve(made(fault="nested")), LOW)
+    site.put()
+    told = site.doctor()
+    assert "WRONG  meter m: " in told
+    assert "bus b: nobody" not in told
