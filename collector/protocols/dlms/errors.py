@@ -31,6 +31,10 @@ class LinkClosedError(TransportError):
     """The data link is not open, or the meter has closed it (its inactivity time-out); opening it anew may help."""
 
 
+class ChangedAnswerError(FrameError):
+    """An answer's tag does not fit under keys that have opened answers of this meter: the message was changed."""
+
+
 class ReplayedAnswerError(FrameError):
     """An answer came under an invocation counter of the meter's that was seen before."""
 

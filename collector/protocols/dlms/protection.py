@@ -7,7 +7,7 @@ from collector.protocols.dlms import ciphering
 from collector.protocols.dlms.acse import INITIATE_REQUEST
 from collector.protocols.dlms.association import Association
 from collector.protocols.dlms.ciphering import Ciphered
-from collector.protocols.dlms.errors import ReplayedAnswerError
+from collector.protocols.dlms.errors import ChangedAnswerError, ReplayedAnswerError, WrongKeyError
 from metering.errors import AuthError, FrameError
 
 _FIXED = 1 + 4 + ciphering.TAG_LENGTH  # security control, invocation counter, tag
@@ -84,7 +84,8 @@ class Protection:
         Raises:
             FrameError: it is protected less than was agreed, or not what it says to be.
             ReplayedAnswerError: the meter's counter does not rise.
-            WrongKeyError: the tag does not fit.
+            WrongKeyError: the tag does not fit, nor has one before.
+            ChangedAnswerError: the tag does not fit under keys that have opened answers.
             AuthError: a key or the meter's system title is not known, or is another one.
 
         """
@@ -101,9 +102,15 @@ class Protection:
         if closed.counter <= self._seen.get(name, -1):
             raise ReplayedAnswerError(f"the meter's invocation counter did not rise: {closed.counter} has been seen")
         title, keys = self.server_title or closed.title, self._keys
-        plain = ciphering.unprotect(
-            closed.control, self._key(name), keys.authentication, title, closed.counter, closed.content
-        )
+        try:
+            plain = ciphering.unprotect(
+                closed.control, self._key(name), keys.authentication, title, closed.counter, closed.content
+            )
+        except WrongKeyError:
+            if not self._seen:
+                raise
+            # Keys that have opened answers are right: a bit that fell over is no reason to leave the meter alone.
+            raise ChangedAnswerError("an answer's tag does not fit: it was changed on its way") from None
         self._seen[name] = closed.counter
         inside = ciphering.PLAIN_OF_GLO.get(closed.tag) or ciphering.PLAIN_OF_DED.get(closed.tag)
         if not plain or (inside is not None and plain[0] != inside):

@@ -18,7 +18,7 @@ from collector.protocols.dlms.association import Association, Ciphering, Negotia
 from collector.protocols.dlms.axdr import Data
 from collector.protocols.dlms.ciphering import CIPHERED_TAGS
 from collector.protocols.dlms.cursor import Cursor
-from collector.protocols.dlms.errors import LinkClosedError
+from collector.protocols.dlms.errors import ChangedAnswerError, LinkClosedError
 from collector.protocols.dlms.failures import ConfirmedServiceError, ExceptionResponse
 from collector.protocols.dlms.get import (
     GetBlockResponse,
@@ -60,7 +60,7 @@ class Session:
     All conversations raise, besides what stands at each:
         RefusedError: the meter says no, in words; codes as in `refusals`.
         AuthError: keys, counters or passwords do not fit (subclasses in `errors`); the association is over.
-        FrameError: the answer cannot be one to what was asked (`BlockError`, `ReplayedAnswerError` among them).
+        FrameError: the answer cannot be one to what was asked (`BlockError`, `ReplayedAnswerError`, `ChangedAnswerError` among them).
         LinkClosedError: no association is open.
     """
 
@@ -219,7 +219,7 @@ class Session:
         except RefusedError:
             ending = Event.DONE
             raise
-        except (AuthError, LinkDownError, LinkClosedError):
+        except (AuthError, ChangedAnswerError, LinkDownError, LinkClosedError):
             ending = Event.LOST
             raise
         finally:
