@@ -6,6 +6,7 @@ nothing of meters' protocols.
 
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from metering.errors import AuthError, StorageError
@@ -39,9 +40,12 @@ class Counters:
         if self._lines > COMPACT_LINES or self._epoch != known or not path.exists():
             self._rewrite()
 
-    def counter(self, name: str, floor: int | None) -> "Counter":
-        """Return the counter of this name. `floor` is a person's word of where it begins (None: nobody said)."""
-        return Counter(self, name, floor)
+    def counter(self, name: str, floor: int | None, begins: Callable[[], None] | None = None) -> "Counter":
+        """Return the counter of this name. `floor` is a person's word of where it begins (None: nobody said).
+
+        `begins` is called before the first value of all is given out.
+        """
+        return Counter(self, name, floor, begins)
 
     def reserved(self, name: str) -> int | None:
         """Return the first value that is not reserved yet; None where nothing was ever reserved."""
@@ -108,8 +112,11 @@ class Counters:
 class Counter:
     """One key's counter towards one meter (`collector.keys.InvocationCounter`)."""
 
-    def __init__(self, counters: Counters, name: str, floor: int | None) -> None:
+    def __init__(
+        self, counters: Counters, name: str, floor: int | None, begins: Callable[[], None] | None = None
+    ) -> None:
         self._counters = counters
+        self._begins = begins
         self._name = name
         self._floor = floor
         self._next = 0
@@ -169,6 +176,8 @@ class Counter:
         if begin > LAST:
             raise AuthError("the invocation counter is at its end: the meter needs a new key")
         until = min(begin + BLOCK, LAST + 1)
+        if self._begins is not None and self._counters.reserved(self._name) is None:
+            self._begins()
         self._counters.reserve(self._name, until)
         self._next, self._until = begin, until
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from cryptography.exceptions import InvalidTag
 
 from collector.keys import MeterKeys
@@ -27,6 +28,8 @@ FINGERPRINT_DIGITS = 16
 KEY_LENGTHS = {"encryption": 16, "authentication": 16, "broadcast": 16, "master": 16, "operator": 4}
 LONGEST_PASSWORD = 64
 
+logger = structlog.get_logger(__name__)
+
 _CHECK = "master key"  # the record that tells a wrong master key from a damaged record
 
 
@@ -38,10 +41,14 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
-    """One meter's record in clear. `counter` is a person's word of where the invocation counter begins."""
+    """One meter's record in clear. `counter` is a person's word of where the invocation counter begins.
+
+    `counting` tells that values were given out since: should the account of them be lost, that word is too old.
+    """
 
     keys: dict[str, str]
     counter: int | None = None
+    counting: bool = False
 
     def __repr__(self) -> str:
         return "<secrets>"
@@ -101,8 +108,9 @@ class KeyStore:
         if self._counters is None:
             self._lock = lock_directory(self._directory)  # two owners of one counter would use a value twice
             self._counters = Counters(self._directory / "counters", self._epoch)
-        digest = self._digest(record.keys.get("encryption", ""))
-        return self._counters.counter(f"{meter} {digest} {client_title.hex() or '-'}", record.counter)
+        name = f"{meter} {self._digest(record.keys.get('encryption', ''))} {client_title.hex() or '-'}"
+        lost = record.counting and self._counters.reserved(name) is None
+        return self._counters.counter(name, None if lost else record.counter, lambda: self._count(meter))
 
     def close(self) -> None:
         """Let another process have the counters."""
@@ -128,6 +136,14 @@ class KeyStore:
             return ""
         secrets = "/".join(f"{name}={text}" for name, text in sorted(record.keys.items()))
         return self._digest(f"{secrets}/{record.counter}")
+
+    def _count(self, meter: str) -> None:
+        """Note that values of the meter's counter are given out from now on."""
+        record = self._open(meter)
+        if not record.counting and meter in self._records:
+            record.counting = True
+            self._records[meter] = self._seal(meter, record)
+            self._keep()
 
     # --- for people ---------------------------------------------------------------------------------------------------
 
@@ -155,9 +171,14 @@ class KeyStore:
         record = self._open(meter)
         new_key = "encryption" in keys and keys["encryption"].hex() != record.keys.get("encryption")
         kept = None if new_key else record.counter
-        changed = _Secrets({**record.keys, **{name: value.hex() for name, value in keys.items()}}, kept)
+        changed = _Secrets(
+            {**record.keys, **{name: value.hex() for name, value in keys.items()}},
+            kept,
+            counting=record.counting and not new_key,
+        )
         if counter is not None:
             changed.counter = max(counter, kept or 0)
+            changed.counting = changed.counting and counter <= (kept or 0)
         self._records[meter] = self._seal(meter, changed)
         self._keep()
 
@@ -191,7 +212,7 @@ class KeyStore:
     # --- the file -----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Read the file where it has changed."""
+        """Read the file where it has changed; what cannot be opened any more is left until the next start."""
         try:
             state = self._path.stat()
         except FileNotFoundError:
@@ -199,8 +220,19 @@ class KeyStore:
         stamp = state.st_mtime_ns, state.st_ino
         if stamp == self._stamp:
             return
-        if state.st_size > LARGEST_FILE:
-            raise StorageError(f"{self._path} is no key store: {state.st_size} bytes", retry=False)
+        before = self._records
+        try:
+            self._records = self._read(state.st_size)
+        except (ConfigError, StorageError) as error:
+            self._records = before
+            if not before:
+                raise
+            logger.warning("the key store changed and cannot be opened: the former keys are used", reason=str(error))
+        self._stamp = stamp
+
+    def _read(self, size: int) -> dict[str, str]:
+        if size > LARGEST_FILE:
+            raise StorageError(f"{self._path} is no key store: {size} bytes", retry=False)
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except ValueError:
@@ -210,7 +242,7 @@ class KeyStore:
             self._unseal(_CHECK)
         except StorageError:
             raise ConfigError(f"the master key is not the one of {self._path}") from None
-        self._stamp = stamp
+        return found.records
 
     def _keep(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

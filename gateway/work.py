@@ -130,8 +130,9 @@ class MeterWork:
 
     async def _identify(self, meter: BusMeter, talk: Talk) -> None:
         wanted = meter.settings.serial
-        shown = await meter.driver.identify(talk) if wanted else None
-        if shown is None or same_serial(shown, wanted):
+        # A meter that is talked to in associations also says here what it pushes, and under which name.
+        shown = await meter.driver.identify(talk) if wanted or meter.whole else None
+        if shown is None or not wanted or same_serial(shown, wanted):
             if self._wrong.pop(meter.id, None):
                 logger.info("the meter that was installed answers again", meter=meter.id)
             meter.identified = True

@@ -146,6 +146,28 @@ def test_a_persons_word_never_lowers_a_counter(store: KeyStore) -> None:
     assert store.counter_of("flat-1", b"MGT00001").next() == 12
 
 
+def test_a_lost_account_of_counters_is_noticed(tmp_path: Path, master: str, store: KeyStore) -> None:
+    assert store.counter_of("flat-1", b"MGT00001").next() == 12
+    store.close()
+    (tmp_path / "keys" / "counters").unlink()
+    again = KeyStore(tmp_path / "keys", master)
+    assert not again.counter_of("flat-1", b"MGT00001").known  # 12 was used: the meter is asked first
+    again.put("flat-1", {}, counter=12)
+    assert not again.counter_of("flat-1", b"MGT00001").known  # the same old word again
+    again.put("flat-1", {}, counter=5000)
+    assert again.counter_of("flat-1", b"MGT00001").next() == 5000
+
+
+def test_a_running_gateway_keeps_its_keys_while_the_master_key_changes(
+    tmp_path: Path, master: str, store: KeyStore
+) -> None:
+    new = tmp_path / "new.key"
+    new.write_text(make_master())
+    KeyStore(tmp_path / "keys", master).rotate(f"file:{new}")
+    assert store.keys_of("flat-1").encryption == GUEK
+    assert store.refused("flat-1") == ""
+
+
 def test_two_processes_never_share_counters(tmp_path: Path, master: str, store: KeyStore) -> None:
     store.counter_of("flat-1", b"MGT00001")
     other = KeyStore(tmp_path / "keys", master)
