@@ -60,7 +60,7 @@ class Session:
     All conversations raise, besides what stands at each:
         RefusedError: the meter says no, in words; codes as in `refusals`.
         AuthError: keys, counters or passwords do not fit (subclasses in `errors`); the association is over.
-        FrameError: the answer cannot be one to what was asked (`BlockError`, `ReplayedAnswerError`, `ChangedAnswerError` among them).
+        FrameError: the answer cannot be one to what was asked (with the subclasses in `errors`).
         LinkClosedError: no association is open.
     """
 
