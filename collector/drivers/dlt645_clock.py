@@ -9,25 +9,16 @@ from collector.dlt645_profile import Dlt645Profile
 from collector.dlt645_tables import Clock
 from collector.drivers.dlt645_settlements import settlement_days, settlement_times
 from collector.drivers.dlt645_talk import Dlt645Talk, own
+from collector.drivers.dlt645_time import RESOLUTION, read_clock
 from collector.keys import MeterKeys
 from collector.protocols.dlt645.frame import BROADCAST
-from collector.protocols.dlt645.times import (
-    decode_clock,
-    encode_date,
-    encode_time,
-    from_utc,
-    to_utc,
-)
+from collector.protocols.dlt645.times import encode_date, encode_time, from_utc
 from collector.protocols.dlt645.writes import PASSWORD, broadcast_time
 from metering import timing
-from metering.errors import FrameError, MeterError, RefusedError
+from metering.errors import MeterError, RefusedError
 from metering.model import SECOND
 
-# Date and time are two readings and two writes. So long after midnight the date is read again; so near to it no clock
-# is written.
-AFTER_MIDNIGHT = timedelta(minutes=5)
-WRITE_GUARD = timedelta(minutes=2)
-RESOLUTION = SECOND // 2  # a clock that shows whole seconds is half a second further on the average
+WRITE_GUARD = timedelta(minutes=2)  # date and time are two writes: so near to midnight no clock is written
 TAKEN = 3 * SECOND  # how far off a clock may be that has just been set
 
 
@@ -66,19 +57,7 @@ class Dlt645Clock:
 
     async def get(self, talk: Talk) -> ClockReading:
         """Read the clock. Raises `MeterError`."""
-        mine = own(talk)
-        day = await mine.read(self._clock.date, 4)
-        time = await mine.read(self._clock.time, 3)
-        try:
-            moment = decode_clock(day.data, time.data)
-            if moment - moment.replace(hour=0, minute=0, second=0) < AFTER_MIDNIGHT:
-                # The date may be yesterday's. What is read now is of the time's own day.
-                moment = decode_clock((await mine.read(self._clock.date, 4)).data, time.data)
-        except ValueError:
-            raise FrameError("the meter's clock shows no time", meter=self._device) from None
-        shown = to_utc(moment, self._zone)
-        round_trip = (time.answered_at - time.asked_at) // 2
-        return ClockReading(shown.us + RESOLUTION, time.middle, round_trip + RESOLUTION, not shown.doubtful)
+        return await read_clock(own(talk), self._clock, self._zone)
 
     async def shift(self, talk: Talk, seconds: int) -> None:
         """Move the clock by whole seconds: it is read, and set to what it shows and so much more. Raises `MeterError`.

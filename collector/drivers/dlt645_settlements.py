@@ -1,6 +1,7 @@
 """Reads what a DL/T 645 meter froze at its settlement days: the legal figures of a month. Reads no daily freezes.
 
-A settlement has no stamp: DI0 counts back from the newest, so which one it is follows from the time of asking.
+A settlement has no stamp: DI0 counts back from the newest, so which one it is follows from the meter's own time when
+it is asked: one whose clock is slow settles later than we do.
 """
 
 from datetime import datetime, timedelta
@@ -11,13 +12,14 @@ from collector.dlt645_profile import Dlt645Profile
 from collector.dlt645_tables import Settlement
 from collector.drivers.dlt645_plan import Holes, Stamp, Step, blocks_of, channels_of, decode, doubt, plan
 from collector.drivers.dlt645_talk import Dlt645Talk, Reply, own, row_time
+from collector.drivers.dlt645_time import read_clock
 from collector.protocols.dlt645.errors import NO_DATA
 from collector.protocols.dlt645.identifiers import back
 from collector.protocols.dlt645.times import from_utc, to_utc
 from metering.errors import MeterError, RefusedError
 from metering.model import SECOND, Block, Source
 
-GUARD_S = 600  # how wrong a meter's clock may be before a settlement could be taken for another
+GUARD_S = 600  # how near to a settlement, on the meter's clock, nothing is read: the numbers move there
 
 
 class SettlementReader:
@@ -61,7 +63,7 @@ class SettlementReader:
         """
         mine = own(talk)
         try:
-            asked_at = (await mine.read(self._steps[0].di, self._steps[0].size)).asked_at  # by whose clock we count
+            ahead, asked_at = await self._meters_time(mine)
             times = settlement_times(self._days, from_utc(asked_at, self._zone), self._settlement.months)
             instants = [to_utc(moment, self._zone) for moment in times]
             wanted = [n for n, instant in enumerate(instants, 1) if start < instant.us <= end]
@@ -69,11 +71,23 @@ class SettlementReader:
                 instant = instants[number - 1]
                 row: list[Block] = []
                 answered_at = await self._row(mine, number, instant.us, doubt(doubtful=instant.doubtful), row)
-                self._check_quiet(asked_at, answered_at)
+                self._check_quiet(asked_at, answered_at + ahead)
                 into += row
         except MeterError as error:
             error.meter = error.meter or self._device
             raise
+
+    async def _meters_time(self, talk: Dlt645Talk) -> tuple[int, int]:
+        """Return how far the meter's clock is ahead, and what it shows (us): by whose clock the settlements move."""
+        clock = self._profile.clock
+        if clock is not None:
+            try:
+                reading = await read_clock(talk, clock, self._zone)
+            except RefusedError:
+                pass  # it does not tell: ours holds
+            else:
+                return reading.offset, reading.shown
+        return 0, (await talk.read(self._steps[0].di, self._steps[0].size)).asked_at
 
     async def _row(self, talk: Dlt645Talk, number: int, at: int, quality: int, row: list[Block]) -> int:
         answered_at = 0

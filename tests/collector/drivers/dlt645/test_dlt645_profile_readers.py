@@ -303,6 +303,28 @@ async def test_nothing_is_read_about_a_settlement_while_it_happens(site: Site):
     assert blocks == []
 
 
+@pytest.mark.parametrize(
+    ("now", "offset_s", "newest"),
+    [
+        ("2026-10-31T16:30:00Z", -3600, "2026-09-30T16:00:00Z"),  # we are past the settlement, the meter is not
+        ("2026-10-31T15:30:00Z", 3600, "2026-10-31T16:00:00Z"),  # and the other way round
+    ],
+)
+async def test_which_settlement_is_the_newest_follows_from_the_meters_own_clock(
+    site: Site, now: str, offset_s: float, newest: str
+):
+    made = profile()
+    meter = site.add(made, offset_s=offset_s)
+    site.now = from_rfc3339(now)
+    blocks: list[Block] = []
+    reader = SettlementReader(made, "m1", made.settlement)
+    await reader.read_profile(site.talk(), site.now - 60 * DAY, site.now + DAY, into=blocks)
+    shown = column(blocks, "1-0:1.8.0*255")
+    assert to_rfc3339(max(shown)) == newest
+    for at, value in shown.items():
+        assert value == meter.meter.values(at)["1-0:1.8.0*255"] // 10_000_000
+
+
 def test_several_settlement_days_of_a_month_are_counted_back():
     before = datetime(2026, 3, 10, 12, tzinfo=SHANGHAI).replace(tzinfo=None)
     times = settlement_times([(1, 0), (15, 12)], before, 4)
