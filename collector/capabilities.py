@@ -178,7 +178,13 @@ class MeterClock(Protocol):
 
 
 class EventReader(Protocol):
-    """Reads a meter's event logs and status words as events of the shared model."""
+    """Reads a meter's event logs and status words as events of the shared model.
+
+    `words` are the status words as they were read last, by name or identifier: what changed since is an event. Whoever
+    keeps them over restarts puts them back before the first read.
+    """
+
+    words: dict[str, int]
 
     async def read_events(self, talk: Talk, since: int, *, into: list[Event]) -> None:
         """Append the events at or after `since` (us UTC, the meter's clock) that the meter still has.

@@ -28,14 +28,19 @@ class PowerFailures(msgspec.Struct):
     seen: dict[str, int] = {}  # id and time of the events of the last day before `read_to`
     down: int | None = None  # the power went and did not come back yet
     failures: list[tuple[int, int]] = []  # when it went and when it came back
+    words: dict[str, int] = {}  # the meter's status words as they were read last
 
     @property
     def since(self) -> int:
         """Return from when on to ask: what lasted for hours is written at its end, with the time of its beginning."""
         return max(0, self.read_to - LATE_US)
 
-    def fresh(self, found: Iterable[Event]) -> list[Event]:
-        """Return the events that are new, in the order of time, and remember them."""
+    def fresh(self, found: Iterable[Event], now: int, *, whole: bool = True) -> list[Event]:
+        """Return the events that are new, in the order of time, and remember them.
+
+        Where not the `whole` was read, older events of another log may still come; and no event from the future (us
+        UTC) puts off those before it.
+        """
         fresh = []
         for event in sorted(found, key=lambda event: event.time):
             if event.time < self.since or event.id in self.seen:
@@ -43,7 +48,8 @@ class PowerFailures(msgspec.Struct):
             self.seen[event.id] = event.time
             self._learn(event)
             fresh.append(event)
-        self.read_to = max([self.read_to, *(event.time for event in fresh)])
+        if whole:
+            self.read_to = max([self.read_to, *(min(event.time, now) for event in fresh)])
         newest = sorted(self.seen.items(), key=lambda each: each[1])[-MAX_SEEN:]
         self.seen = {name: time for name, time in newest if time >= self.since}
         return fresh
@@ -141,7 +147,8 @@ class Accounts:
             else:
                 newest.setdefault(device, {})[profile] = rows.newest
         failures = {
-            device: msgspec.structs.replace(each, seen=dict(each.seen)) for device, each in self._failures.items()
+            device: msgspec.structs.replace(each, seen=dict(each.seen), words=dict(each.words))
+            for device, each in self._failures.items()
         }
         return _File(accounts, newest, failures)
 

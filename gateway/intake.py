@@ -164,9 +164,13 @@ class Intake:
         """Return from when on a meter's events are new."""
         return self._accounts.failures(device).since
 
-    def take_events(self, device: str, found: Sequence[Event]) -> None:
-        """Put the new ones of a meter's own events into the log."""
-        for event in self._accounts.failures(device).fresh(found):
+    def words_of(self, device: str) -> dict[str, int]:
+        """Return a meter's status words as they were read last; whoever reads them changes what is returned."""
+        return self._accounts.failures(device).words
+
+    def take_events(self, device: str, found: Sequence[Event], *, whole: bool) -> None:
+        """Put the new ones of a meter's own events into the log; `whole`: all of its logs were read."""
+        for event in self._accounts.failures(device).fresh(found, self._clock.now(), whole=whole):
             self._recorder.note(event)
 
     # --- inside -------------------------------------------------------------------------------------------------------

@@ -221,12 +221,15 @@ class ProfileReads:
         if meter.events is None:
             return
         found: list[Event] = []
+        whole = False
+        meter.events.words = self._intake.words_of(meter.id)
         try:
             await meter.events.read_events(talk, self._intake.events_since(meter.id), into=found)
+            whole = True
         except RefusedError as error:  # that is no reason to go without its profiles
             logger.debug("events not read", meter=meter.id, reason=str(error))
         finally:
-            self._intake.take_events(meter.id, found)
+            self._intake.take_events(meter.id, found, whole=whole)
 
     def is_reading(self, device: str) -> bool:
         """Tell whether a profile of a meter is being read."""

@@ -25,8 +25,8 @@ logger = structlog.get_logger(__name__)
 class DlmsEvents:
     """The event logs and status registers of one meter; what it lacks is told once and left out from then on.
 
-    A register tells no time: its event is of the read that first saw the bit set (`detail` says `seen`). After a start
-    of ours a bit that is set is told anew. `now` gives our own time in UTC us.
+    A register tells no time: its event is of the read that first saw the bit set (`detail` says `seen`). `words` are
+    the registers as they were read last. `now` gives our own time in UTC us.
     """
 
     def __init__(self, driver: DlmsDriver, *, now: Callable[[], int] = timing.now) -> None:
@@ -35,7 +35,7 @@ class DlmsEvents:
         profile = driver.profile
         self._logs = [(spec, Buffer(driver, _buffer_spec(spec))) for spec in profile.events]
         self._registers = list(profile.status)
-        self._last: dict[str, int] = {}
+        self.words: dict[str, int] = {}
         self._missing: set[str] = set()
 
     async def read_events(self, talk: Talk, since: int, *, into: list[Event]) -> None:
@@ -75,8 +75,8 @@ class DlmsEvents:
                 self._lacks(spec.name, spec.obis, answer.words)
             return
         word = word_of(answer.value)
-        before = self._last.get(spec.name, 0)
-        self._last[spec.name] = word
+        before = self.words.get(spec.name, 0)
+        self.words[spec.name] = word
         for bit, name in spec.bits.items():
             if word & ~before & 1 << bit:
                 event = event_of(name)

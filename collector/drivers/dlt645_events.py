@@ -24,21 +24,21 @@ class Dlt645Events:
     """A meter's event logs and status words (capability `EventReader`).
 
     A record gives an event for its beginning and one for its end. A status bit has no time: when it is seen first it
-    is stamped with the beginning of that day (UTC), so that a start of the gateway does not make it another event;
-    when it changes later, with the time at which that was seen.
+    is stamped with the beginning of that day (UTC), when it changes later, with the time at which that was seen. It is
+    no event of its own where a log has just told the same. `words` are the status words as they were read last.
     """
 
     def __init__(self, profile: Dlt645Profile, device: str) -> None:
         self._profile = profile
         self._device = device
         self._zone = ZoneInfo(profile.zone)
-        self._words: dict[str, int] = {}
+        self.words: dict[str, int] = {}
         self._absent: set[str] = set()  # logs and words that this meter refused
         self._now = 0  # when the last answer came
 
     def forget(self) -> None:
         """Forget what the meter refused and what its status words were."""
-        self._words.clear()
+        self.words.clear()
         self._absent.clear()
 
     async def read_events(self, talk: Talk, since: int, *, into: list[Event]) -> None:
@@ -85,15 +85,17 @@ class Dlt645Events:
         data = await self._ask(talk, table.di, 2)
         if data is None:
             return
-        word, before = parse_word(data), self._words.get(table.di)
+        word, before = parse_word(data), self.words.get(table.di)
         now = self._now
         at = now - now % _DAY if before is None else now
         changed = word if before is None else word ^ before
+        told = {event.name for event in into if "log" in event.detail}
         for bits, is_set in ((table.bits, True), (table.cleared, False)):
             for bit, name in bits.items():
-                if changed >> int(bit) & 1 and bool(word >> int(bit) & 1) is is_set and now >= since:
+                is_new = changed >> int(bit) & 1 and bool(word >> int(bit) & 1) is is_set
+                if is_new and now >= since and name not in told:
                     into.append(self._event(name, at, {"status": table.di, "bit": bit}))
-        self._words[table.di] = word
+        self.words[table.di] = word
 
     async def _ask(self, talk: Dlt645Talk, di: str, size: int) -> bytes | None:
         if di in self._absent:

@@ -10,6 +10,7 @@ from metering.model import SECOND, Block, Column, Event, Kind, Layout, Source
 STEP = 900 * SECOND
 T0 = 2_000_000 * STEP
 DAY = 86_400 * SECOND
+NOW = T0 + DAY // 2
 
 
 def event(kind: EventType, at: int, **detail: str) -> Event:
@@ -19,19 +20,36 @@ def event(kind: EventType, at: int, **detail: str) -> Event:
 def test_an_event_is_new_once_even_where_it_comes_late() -> None:
     known = PowerFailures()
     first = [event(events.COVER_OPENED, T0), event(events.MAGNET_DETECTED, T0, code="40")]
-    assert known.fresh(first) == first
-    assert known.fresh(first) == []
+    assert known.fresh(first, NOW) == first
+    assert known.fresh(first, NOW) == []
     late = event(events.PHASE_FAILED, T0 - DAY // 2)  # written when it ended, with the time of its beginning
-    assert known.fresh([late, *first]) == [late]
-    assert known.fresh([event(events.PHASE_FAILED, T0 - 2 * DAY)]) == []
+    assert known.fresh([late, *first], NOW) == [late]
+    assert known.fresh([event(events.PHASE_FAILED, T0 - 2 * DAY)], NOW) == []
     assert known.since == T0 - DAY
+
+
+def test_what_a_broken_read_did_not_reach_is_new_later_however_old_it_is() -> None:
+    known = PowerFailures()
+    young, old = event(events.POWER_UP, T0), event(events.COVER_OPENED, T0 - 20 * DAY)
+    assert known.fresh([young], NOW, whole=False) == [young]
+    assert known.fresh([young, old], NOW) == [old]
+    assert known.fresh([young, old], NOW) == []
+
+
+def test_an_event_stamped_years_ahead_does_not_hide_those_that_follow() -> None:
+    known = PowerFailures()
+    astray = event(events.CLOCK_SET, T0 + 400 * DAY)
+    assert known.fresh([astray], NOW) == [astray]
+    real = event(events.MAGNET_DETECTED, NOW + DAY)
+    assert known.fresh([astray, real], NOW + DAY) == [real]
+    assert known.fresh([astray, real], NOW + DAY) == []
 
 
 def test_power_failures_are_pairs_of_events_and_cover_intervals_wholly_or_at_their_end() -> None:
     known = PowerFailures()
-    known.fresh([event(events.POWER_DOWN, T0 + 300 * SECOND)])
+    known.fresh([event(events.POWER_DOWN, T0 + 300 * SECOND)], NOW)
     assert known.failures == []
-    known.fresh([event(events.POWER_UP, T0 + 3 * STEP + 300 * SECOND)])
+    known.fresh([event(events.POWER_UP, T0 + 3 * STEP + 300 * SECOND)], NOW)
     grid = Grid(900)
     number = grid.at_or_before(T0)
     assert known.whole(grid) == [(number + 2, number + 4)]
@@ -47,12 +65,14 @@ def test_accounts_outlive_a_restart_and_another_interval_begins_anew(tmp_path: P
     accounts = Accounts(tmp_path / "accounts")
     account(accounts).hold([5, 6])
     accounts.irregular("m", "billing").newest = T0
-    accounts.failures("m").fresh([event(events.POWER_DOWN, T0)])
+    accounts.failures("m").fresh([event(events.POWER_DOWN, T0)], NOW)
+    accounts.failures("m").words["04000501"] = 4
     accounts.write(accounts.snapshot())
     again = Accounts(tmp_path / "accounts")
     assert list(account(again).held) == [(5, 7)]
     assert again.irregular("m", "billing").newest == T0
     assert again.failures("m").down == T0
+    assert again.failures("m").words == {"04000501": 4}
     assert list(account(again, 1800).held) == []
 
 

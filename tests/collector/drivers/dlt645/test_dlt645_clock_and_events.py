@@ -194,7 +194,7 @@ async def test_reading_twice_gives_the_same_events_and_since_leaves_out_what_is_
 
 
 async def test_status_bits_are_events_when_they_change(site: Site):
-    meter = site.add(made={"battery_low": True})
+    site.add(made={"battery_low": True})
     reader = Dlt645Events(PROFILE, "m1")
     first = [event for event in await events(site, reader) if "status" in event.detail]
     assert ("battery-low", {"status": "04000501", "bit": "2"}) in [(event.name, event.detail) for event in first]
@@ -202,9 +202,21 @@ async def test_status_bits_are_events_when_they_change(site: Site):
     again = [event for event in await events(site, Dlt645Events(PROFILE, "m1")) if "status" in event.detail]
     assert {event.id for event in again} == {event.id for event in first}
     assert [event for event in await events(site, reader) if "status" in event.detail] == []
+    restarted = Dlt645Events(PROFILE, "m1")
+    restarted.words = dict(reader.words)
+    site.now += 3 * DAY
+    assert [event for event in await events(site, restarted) if "status" in event.detail] == []
+
+
+@pytest.mark.parametrize("logs", [True, False])
+async def test_a_trip_is_one_event_by_its_record_or_else_by_the_status_word(site: Site, *, logs: bool):
+    absent = frozenset() if logs else frozenset(log.count for log in PROFILE.event)
+    meter = site.add(made={"absent": absent})
+    reader = Dlt645Events(PROFILE, "m1")
+    await events(site, reader)
     meter.relay.operate(Switch.TRIP, site.now)
-    tripped = [event for event in await events(site, reader, site.now) if "status" in event.detail]
-    assert "relay-opened" in [event.name for event in tripped]
+    tripped = [event for event in await events(site, reader, site.now - DAY) if event.name == "relay-opened"]
+    assert ["log" in event.detail for event in tripped] == [logs]
 
 
 async def test_logs_that_a_meter_lacks_are_asked_for_once(site: Site):
