@@ -85,9 +85,15 @@ class LoadRecordReader:
         ahead = self.interval - since_midnight % self.interval
         if self._records.stamps == "begin":
             ahead -= self.interval
-        first = from_utc(start + ahead * SECOND, self._zone)
+        first_at = start + ahead * SECOND
+        first = from_utc(first_at, self._zone)
+        # In the second pass of an hour that comes twice the same words name the first: the meter begins there.
+        again = max(0, first_at - to_utc(first, self._zone).us)
+        rows += again // step
         argument = record_argument(rows, first)
-        await self._take(talk, record_di(self._class, GIVEN_TIME), argument, rows, start, end, into)
+        found: list[Block] = []
+        await self._take(talk, record_di(self._class, GIVEN_TIME), argument, rows, start - again, end, found)
+        into += [block for block in found if block.measured_at > start]
 
     async def read_newest(self, talk: Talk, rows: int, *, into: list[Block]) -> None:
         """Append the newest rows. Raises `MeterError`."""

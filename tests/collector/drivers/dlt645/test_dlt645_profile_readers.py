@@ -197,6 +197,27 @@ async def test_the_hour_that_comes_twice_is_told_apart_by_the_order_of_its_rows(
     assert asked[0][4:].hex() == "204501251026"
 
 
+async def test_a_piece_that_begins_where_the_hour_comes_again_takes_no_row_of_its_first_pass(site: Site):
+    made = profile().model_copy(update={"zone": "Europe/Berlin"})
+    reader, layout = records(made), made.record_layout(4)
+    stamps = ["02:15", "02:30", "02:45", "02:00", "02:15", "02:30", "02:45", "03:00"]
+    moments = [datetime.fromisoformat(f"2026-10-25T{stamp}:00") for stamp in stamps]
+    rows = [build_record(layout, Record(moment, {4: bytes(16)})) for moment in moments]
+    asked: list[bytes] = []
+
+    async def transact(exchange: Exchange) -> Answer:
+        request = parse_frame(exchange.pdu)
+        asked.append(request.data)
+        return Answer(build_frame(request.address, 0x91, request.data[:4] + b"".join(rows[:6])), site.now, site.now)
+
+    blocks: list[Block] = []
+    start = from_rfc3339("2026-10-25T01:00:00Z")
+    talk = Dlt645Talk(transact, made, "000000004321", "m1")
+    await reader.read_profile(talk, start, start + 2 * QUARTER, into=blocks)
+    assert [block.slot for block in blocks] == [start + QUARTER, start + 2 * QUARTER]
+    assert asked[0][4:].hex() == "061502251026"  # four rows of the first pass and the two that are wanted
+
+
 # --- daily freezes
 
 
