@@ -121,9 +121,11 @@ class Periodic:
 
 
 def boundaries(step: Step, zone: ZoneInfo, low: int, high: int) -> Iterator[int]:
-    """Yield the boundaries in low < boundary <= high (us)."""
+    """Yield the boundaries in low < boundary <= high (us); a meter divides the day of its own zone."""
     if isinstance(step, int):
-        yield from range(low - low % step + step, high + 1, step)
+        offset = datetime.fromtimestamp(low // SECOND, zone).utcoffset() or timedelta()
+        since = (low + offset // timedelta(microseconds=1)) % step
+        yield from range(low - since + step, high + 1, step)
         return
     day = (datetime.fromtimestamp(low // SECOND, UTC).astimezone(zone) - timedelta(days=1)).date()
     while True:
