@@ -101,5 +101,6 @@ async def test_killed_within_backfill_no_counter_comes_twice_no_row_is_lost_and_
         security = simulation.dlms.meters[name].security
         assert security.attempts == {}
         assert security.refusals == 0
+        assert len(seen[f"{security.title.hex()} {GMAC_CLIENT}"]) > 10 * kills
     assert simulation.dlms.meters["wrong"].security.attempts == {GMAC_CLIENT: 1}
     assert not leaks(written(site.data, site.file, site.said) | system)
