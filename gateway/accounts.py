@@ -61,15 +61,9 @@ class PowerFailures(msgspec.Struct):
             self.failures = [*self.failures, (self.down, event.time)][-MAX_FAILURES:]
             self.down = None
 
-    def whole(self, grid: Grid) -> list[Span]:
-        """Return the intervals that lie inside a power failure from their beginning to their end."""
-        spans = [(grid.at_or_before(down - 1) + 2, grid.at_or_before(up) + 1) for down, up in self.failures]
-        return [span for span in spans if span[0] < span[1]]
-
-    def ends(self, grid: Grid) -> list[Span]:
-        """Return the intervals at whose end there was no power."""
-        spans = [(grid.at_or_before(down - 1) + 1, grid.at_or_before(up) + 1) for down, up in self.failures]
-        return [span for span in spans if span[0] < span[1]]
+    def touched(self, grid: Grid) -> list[Span]:
+        """Return the intervals that power failures touch: those in which they begin and end, and all between."""
+        return [(grid.at_or_before(down - 1) + 1, grid.at_or_before(up - 1) + 2) for down, up in self.failures]
 
 
 class _File(msgspec.Struct):

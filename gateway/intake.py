@@ -31,7 +31,6 @@ LOOKBACK_DAYS = 62  # how far back a profile is read at first where its depth is
 MAX_LAYOUTS = 4_096
 DAY = DAY_S * SECOND
 
-POWER_OFF = "no power when it ended"
 CLOCK_SET = "the meter's clock was set over it"
 TOO_OLD = "older than the meter's memory"
 NOT_THERE = "not in the meter's profile, asked twice"
@@ -140,7 +139,7 @@ class Intake:
         rows.asked(low, high)
         newest = max([*present, low if rows.newest is None else rows.newest])
         failures = self._accounts.failures(task.meter.id)
-        verdict = rows.answered(low, min(high, newest), sorted(present), failures.whole(rows.grid))
+        verdict = rows.answered(low, min(high, newest), sorted(present), failures.touched(rows.grid))
         self._tell(task, rows, verdict, NOT_THERE)
         reach = rows.grid.at_or_before(self._clock.now() - (depth_s(task.reader) + DAY_S) * SECOND)
         self._tell(task, rows, rows.expire(reach), TOO_OLD)
@@ -224,19 +223,15 @@ class Intake:
             self._note(task, rows, events.NO_SUPPLY, span, "no power")
         if not verdict.lost:
             return
-        off = Ranges(self._accounts.failures(task.meter.id).ends(rows.grid))
         over = Ranges(
             (rows.grid.at_or_before(low) + 1, rows.grid.at_or_before(high) + 2)
             for low, high in (correction.span for correction in self._clocks.corrections(task.meter.id))
         )
         for low, high in verdict.lost:
-            for span in off.inside(low, high):
-                self._note(task, rows, events.INTERVALS_LOST, span, POWER_OFF)
-            for start, end in list(off.gaps(low, high)):
-                for span in over.inside(start, end):
-                    self._note(task, rows, events.INTERVALS_LOST, span, CLOCK_SET)
-                for span in over.gaps(start, end):
-                    self._note(task, rows, events.INTERVALS_LOST, span, reason)
+            for span in over.inside(low, high):
+                self._note(task, rows, events.INTERVALS_LOST, span, CLOCK_SET)
+            for span in over.gaps(low, high):
+                self._note(task, rows, events.INTERVALS_LOST, span, reason)
 
     def _note(self, task: ProfileTask, rows: Account, kind: events.EventType, span: Span, reason: str) -> None:
         obis = sorted({obis for _, codes in task.reader.channels for obis in codes})

@@ -174,7 +174,7 @@ class Account:
     def answered(self, low: int, high: int, present: Iterable[int], failures: Iterable[Span] = ()) -> Verdict:
         """Judge what a whole, successful answer about low <= n < high did not have.
 
-        `present` are the rows that it had, `failures` the intervals inside recorded power failures. What is absent
+        `present` are the rows that it had, `failures` the intervals that recorded power failures touch. What is absent
         there is without supply at once; elsewhere the meter is asked a second time, in another attempt, before it is
         lost. A gap beside a row that the meter marked for a power failure is without supply too.
         """

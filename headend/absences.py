@@ -44,14 +44,15 @@ class Absences:
     def no_supply(self, kind: Kind, step: int) -> Ranges:
         """Return the slots without supply, numbered by `step` (us).
 
-        An interval without supply lies in it whole; a snapshot lies in it or at either end.
+        Of another interval than the profile's that was asked, an interval lies in it whole; a snapshot lies in it or at
+        either end.
         """
         found = Ranges()
         for each in self._no_supply:
             if each.interval == step:
-                low, high = number_of(each.first, step), number_of(each.last, step)
-            else:
-                low, high = -(-(each.first - each.interval) // step) + 1, each.last // step
+                found.add(number_of(each.first, step), number_of(each.last, step) + 1)
+                continue
+            low, high = -(-(each.first - each.interval) // step) + 1, each.last // step
             found.add(low if kind in OF_AN_INTERVAL else low - 1, high + 1)
         return found
 

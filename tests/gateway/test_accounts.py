@@ -45,17 +45,18 @@ def test_an_event_stamped_years_ahead_does_not_hide_those_that_follow() -> None:
     assert known.fresh([astray, real], NOW + DAY) == []
 
 
-def test_power_failures_are_pairs_of_events_and_cover_intervals_wholly_or_at_their_end() -> None:
+def test_power_failures_are_pairs_of_events_and_touch_intervals() -> None:
     known = PowerFailures()
     known.fresh([event(events.POWER_DOWN, T0 + 300 * SECOND)], NOW)
     assert known.failures == []
     known.fresh([event(events.POWER_UP, T0 + 3 * STEP + 300 * SECOND)], NOW)
     grid = Grid(900)
     number = grid.at_or_before(T0)
-    assert known.whole(grid) == [(number + 2, number + 4)]
-    assert known.ends(grid) == [(number + 1, number + 4)]
+    assert known.touched(grid) == [(number + 1, number + 5)]
     short = PowerFailures(failures=[(T0 + 60 * SECOND, T0 + 120 * SECOND)])
-    assert short.whole(grid) == short.ends(grid) == []
+    assert short.touched(grid) == [(number + 1, number + 2)]
+    edge = PowerFailures(failures=[(T0, T0 + STEP)])  # at the very boundaries: no row at the first, one at the second
+    assert edge.touched(grid) == [(number, number + 2)]
 
 
 def test_accounts_outlive_a_restart_and_another_interval_begins_anew(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_polls_rows_and_absences_make_the_same_account_in_every_store(store: Rea
         Expectation("m1", Kind.REGISTER, layout.source, layout.interval, (ENERGY.obis,), T0) for layout in (ONE, days)
     ]
     told = []
-    for kind, first, last in ((NO_SUPPLY, 4, 4), (INTERVALS_LOST, 5, 5)):
+    for kind, first, last in ((NO_SUPPLY, 3, 4), (INTERVALS_LOST, 5, 5)):
         detail = {"from": to_rfc3339(T0 + first * STEP), "to": to_rfc3339(T0 + last * STEP), "interval": "900"}
         told.append(Event("m1", T0 + first * STEP, kind.code, kind.name, T0, detail))
     store.write([Batch(T0, blocks, told, promises)])
