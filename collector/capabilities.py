@@ -164,6 +164,11 @@ class MeterClock(Protocol):
         """Return by how many seconds one shift may move it; 0: it can only be set, -1: not even that."""
         ...
 
+    @property
+    def reaches_line(self) -> bool:
+        """Tell whether setting it sets the clocks of all meters of its line."""
+        ...
+
     async def get(self, talk: Talk) -> ClockReading:
         """Read the clock. Raises `MeterError`."""
         ...

@@ -107,7 +107,19 @@ class ClockWork:
         if clock is None or self._reads().is_reading(meter.id):
             raise RefusedError("a profile of it is being read; try again in a minute", code=0, meter=meter.id)
         change = partial(clock.set, talk, self._clock.now() + before.uncertainty)
-        return before, await self._correct(meter, before, 0, f"set by {by}", talk, change)
+        after = await self._correct(meter, before, 0, f"set by {by}", talk, change)
+        if clock.reaches_line:
+            self._moved_along(meter, by)
+        return before, after
+
+    def _moved_along(self, meter: BusMeter, by: str) -> None:
+        """Take the other clocks of a line for set too, as far off as they were when they were read last."""
+        now = self._clock.now()
+        for other in self._reads().meters_on(meter.settings.bus):
+            offset = self._clocks.offset(other.id)
+            if other is not meter and offset is not None:
+                before, after = ClockReading(now + offset, now, 0), ClockReading(now, now, 0)
+                self._tell(other, before, after, f"set with {meter.id} by {by}, not confirmed")
 
     async def _measure(self, meter: BusMeter, talk: Talk) -> ClockReading:
         reading = await self._get(meter, talk)

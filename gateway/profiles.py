@@ -65,6 +65,10 @@ class ProfileReads:
         """Return the profiles of the meters on a bus."""
         return [task for meter in self._meters if meter.settings.bus == bus for task in self._tasks[meter.id]]
 
+    def meters_on(self, bus: str | None) -> list[BusMeter]:
+        """Return the meters on a bus."""
+        return [meter for meter in self._meters if meter.settings.bus == bus]
+
     def tasks_of(self, device: str) -> Sequence[ProfileTask]:
         """Return the profiles of a meter."""
         return self._tasks.get(device, ())

@@ -21,6 +21,8 @@ class DlmsClock:
 
     """
 
+    reaches_line = False
+
     def __init__(self, driver: DlmsDriver) -> None:
         spec = driver.profile.clock
         if spec is None:

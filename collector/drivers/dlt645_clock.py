@@ -55,6 +55,12 @@ class Dlt645Clock:
             return round(clock.limit)
         return 0 if clock.broadcast != "none" else -1
 
+    @property
+    def reaches_line(self) -> bool:
+        """Tell whether setting it sets the clocks of all meters of its line."""
+        clock = self._clock
+        return not self._by_password and clock.broadcast != "none" and clock.broadcast_to == "line"
+
     async def get(self, talk: Talk) -> ClockReading:
         """Read the clock. Raises `MeterError`."""
         return await read_clock(own(talk), self._clock, self._zone)

@@ -126,6 +126,7 @@ class Meter:
     holes = ()
     # As a clock
     shift_limit_s = 900
+    reaches_line = False
 
     def __init__(self, unit: int, wall: Callable[[], int]) -> None:
         self.unit = unit

@@ -120,6 +120,22 @@ def test_a_person_sets_a_clock_after_the_rows_that_it_touches_were_read(virtual:
     virtual(run())
 
 
+def test_a_time_that_goes_to_the_whole_line_is_noted_at_every_meter_of_it(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site(2)
+        meter, other = site.meters
+        meter.offset = other.offset = -90 * SECOND
+        meter.reaches_line = other.reaches_line = True
+        site.clocks.note("m2", await other.get(_Free(site)))
+        await site.clock_work.set(site.bus_meters[0], "me")
+        told = {event.device: event.detail for event in site.recorder._events if event.name == "meter-clock-corrected"}
+        assert told["m2"] == {"how": "set with m1 by me, not confirmed", "before": "-90.000", "after": "+0.000"}
+        (correction,) = site.clocks.corrections("m2")
+        assert correction.span[1] - correction.span[0] == 90 * SECOND
+
+    virtual(run())
+
+
 def test_a_clock_set_back_lets_the_intervals_that_come_twice_be_read_again(virtual: Run, make_site: Make) -> None:
     async def run() -> None:
         site = make_site()
