@@ -88,7 +88,8 @@ async def test_a_site_that_is_killed_while_it_catches_up_goes_on_where_its_log_e
     await site.start(HASTE)
 
     async def done() -> bool:
-        return await site.metric("profile_missing") == 0
+        # A boundary may pass meanwhile: its row is read within the hour, and not expected by the API before.
+        return await site.metric("profile_missing") <= 1
 
     await until(done, "all that the meter has")
     now = timing.now()
