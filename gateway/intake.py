@@ -32,6 +32,7 @@ MAX_LAYOUTS = 4_096
 DAY = DAY_S * SECOND
 
 CLOCK_SET = "the meter's clock was set over it"
+OTHER_METER = "before this meter was installed"
 TOO_OLD = "older than the meter's memory"
 NOT_THERE = "not in the meter's profile, asked twice"
 
@@ -101,7 +102,11 @@ class Intake:
             first = grid.at_or_before(max(task.meter.settings.installed, now - depth_s(reader) * SECOND)) + 1
             return Account(grid, grid.at_or_before(known) + 1, first)
 
-        return self._accounts.regular(meter, reader.name, grid, fresh)
+        rows = self._accounts.regular(meter, reader.name, grid, fresh)
+        # Where another meter hung before, this one's rows of that time are not of this place.
+        installed = grid.at_or_before(task.meter.settings.installed) + 1
+        self._tell(task, rows, rows.expire(installed), OTHER_METER)
+        return rows
 
     def end(self, device: str) -> int:
         """Return up to where rows may be there by now, on the meter's clock."""

@@ -176,7 +176,7 @@ class ProfileReads:
 
     async def _read_irregular(self, task: ProfileTask, newest: int, talk: Talk) -> None:
         end = self._intake.end(task.meter.id)
-        start = newest or end - depth_s(task.reader) * SECOND
+        start = max(newest or end - depth_s(task.reader) * SECOND, task.meter.settings.installed)
         for _ in range(MAX_REQUESTS):
             blocks: list[Block] = []
             try:

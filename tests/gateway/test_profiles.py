@@ -136,6 +136,25 @@ def test_a_time_that_goes_to_the_whole_line_is_noted_at_every_meter_of_it(virtua
     virtual(run())
 
 
+def test_a_meter_that_took_anothers_place_is_not_asked_for_the_others_holes(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+        task = site.reads.tasks_of("m1")[0]
+        await site.reads.read(task, Lane.SCHEDULE)
+        meter = site.bus_meters[0]
+        meter.settings = meter.settings.model_copy(update={"installed": NOON - 3 * 24 * HOUR})
+        task.rows = None
+        rows = site.intake.rows_of(task)
+        holes = rows.holes(rows.grid.at_or_before(NOON))
+        assert holes
+        assert rows.grid.slot(holes[0][0]) > meter.settings.installed
+        assert {event.detail["reason"] for event in site.recorder._events if event.name == "intervals-lost"} <= {
+            "before this meter was installed"
+        }
+
+    virtual(run())
+
+
 def test_a_clock_set_back_lets_the_intervals_that_come_twice_be_read_again(virtual: Run, make_site: Make) -> None:
     async def run() -> None:
         site = make_site()
