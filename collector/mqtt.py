@@ -14,13 +14,13 @@ from typing import NamedTuple
 from paho.mqtt.client import MQTTMessage
 
 from collector.drivers.mqtt import Mapping
-from collector.mqtt_client import MqttSettings
-from collector.mqtt_loop import ConnectionStatus, MqttConnection
 from collector.mqtt_profile import MqttProfile
 from collector.protocols.json_text import MAX_PAYLOAD_BYTES
 from metering.errors import FrameError
 from metering.model import SECOND, Block
 from metering.timing import now as wall_clock
+from mqtt.client import MqttSettings
+from mqtt.loop import ConnectionStatus, MqttConnection
 
 MESSAGES_PER_S = 100.0  # of one meter; a DSMR 5 meter in split topics sends about 20
 BURST_MESSAGES = 1000.0  # what may come at once, after a connect (retained) or a pause

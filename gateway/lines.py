@@ -6,7 +6,6 @@ from pathlib import Path
 from collector.bus import Bus
 from collector.links import Link, RtuLink, RtuOverTcpLink, SerialStreamLink, TcpLink, TcpStreamLink
 from collector.mqtt import MqttMeter
-from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
 from gateway.dlms_meters import dlms_meter
 from gateway.keystore import KeyStore
@@ -16,6 +15,7 @@ from gateway.secrets import Keys
 from gateway.settings import BrokerSettings, GatewayFile, MeterSettings
 from gateway.settings_bus import PROTOCOLS, BusSettings, Dlt645Bus, HdlcBus, RtuOverTcpBus, SerialBus, TcpBus
 from metering.secret import resolve_secret
+from mqtt.client import MqttSettings
 
 
 def make_link(settings: BusSettings) -> Link:

@@ -10,10 +10,10 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from collector.mqtt import BURST_MESSAGES, MqttListener, MqttMeter
-from collector.mqtt_client import FIRST_RETRY_S, LONGEST_RETRY_S, MqttSettings, retry_delay
 from collector.mqtt_profile import load_mqtt_profile
 from metering.errors import ConfigError, LinkDownError
 from metering.model import Block
+from mqtt.client import FIRST_RETRY_S, LONGEST_RETRY_S, MqttSettings, retry_delay
 from simulators.broker import Broker, EmbeddedBroker, MosquittoBroker, free_port, running
 
 WAIT_S = 20

@@ -12,10 +12,10 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from collector.mqtt import MqttListener, MqttMeter
-from collector.mqtt_client import MqttSettings
-from collector.mqtt_loop import MqttConnection
 from collector.mqtt_profile import load_mqtt_profile
 from metering.model import Block
+from mqtt.client import MqttSettings
+from mqtt.loop import MqttConnection
 from simulators.broker import MosquittoBroker, find_mosquitto, free_port
 
 pytestmark = pytest.mark.real

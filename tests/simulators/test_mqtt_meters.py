@@ -9,13 +9,13 @@ import pytest
 from collector.drivers.mqtt import Mapping
 from collector.mqtt import MqttListener
 from collector.mqtt import MqttMeter as Listened
-from collector.mqtt_client import MqttSettings
 from collector.mqtt_profile import load_mqtt_profile
 from metering.errors import FrameError
 from metering.model import SECOND, Block
 from metering.quality import Quality
 from metering.timing import from_rfc3339
 from metering.values import to_decimal
+from mqtt.client import MqttSettings
 from simulators.broker import EmbeddedBroker, running
 from simulators.fleet_file import Fleet, MqttKind
 from simulators.meter import Meter, MeterSettings

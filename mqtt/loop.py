@@ -20,8 +20,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from collector.mqtt_client import MqttSettings, Will, drop, make_client, reason_of, retry_delay
 from metering.errors import LinkDownError
+from mqtt.client import MqttSettings, Will, drop, make_client, reason_of, retry_delay
 
 GREETING_S = 10.0  # for the broker's CONNACK
 FAREWELL_S = 1.0  # for our DISCONNECT to leave at the end
