@@ -3,16 +3,19 @@
 Not an encoder: `api.render` makes JSON, CSV and NDJSON of it. The shape is frozen by the golden payloads of the tests.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
+from itertools import chain, repeat
+from typing import cast
 
 import msgspec
 
 from metering import quality
 from metering.model import SECOND, Column, Installation, Kind
 from metering.ports import Channel, Reading
+from metering.runs import Run, parts_of
 from metering.values import scaled_text, to_decimal, to_text
 
 # More digits than any register and ratio have together; a rounding would be an error, never a result.
@@ -20,6 +23,8 @@ EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, DivisionByZero, Over
 
 # Kinds whose values belong to an interval that ends at `measured_at`.
 OF_AN_INTERVAL = frozenset({Kind.INTERVAL, Kind.AVERAGE, Kind.MAXIMUM_DEMAND})
+
+DECIMALS = 3  # up to so many, the decimals of many values are looked up in a table
 
 # Up to here (year 2112) a float of seconds is off by less than a quarter of a microsecond.
 _EXACT_IN_FLOAT = 2**52
@@ -119,7 +124,50 @@ def _multiplier(unit: str, ct_ratio: str, pt_ratio: str) -> Decimal | None:
 
 
 def rows_of(readings: Sequence[Reading], installation: Installation | None, serial: str) -> Iterator[Row]:
-    """Yield the rows of one device's readings, all of one installation."""
+    """Return the rows of one device's readings, all of one installation."""
+    return chain.from_iterable(
+        _of_run(part, installation, serial) if isinstance(part, Run) else _of_readings(part, installation, serial)
+        for part in parts_of(readings)
+    )
+
+
+def _of_run(run: Run, installation: Installation | None, serial: str) -> Iterator[Row]:
+    """Return the rows of a run: column by column, which takes a third of the time."""
+    channel, column, count = run.channel, run.channel.column, len(run)
+    values, primaries = _texts(run.values, column, installation)
+    ends = moments(run.measured_at)
+    of_interval = channel.interval * SECOND if channel.kind in OF_AN_INTERVAL else 0
+    return map(
+        Row,
+        repeat(installation.point if installation is not None else None, count),
+        repeat(channel.device),
+        repeat(serial),
+        repeat(column.obis),
+        repeat(str(channel.kind.value)),
+        repeat(str(channel.source.value)),
+        repeat(channel.interval),
+        repeat(column.unit),
+        values,
+        primaries,
+        ends,
+        _slots(run.slots),
+        moments([end - of_interval for end in run.measured_at]) if of_interval else repeat(None),
+        ends if of_interval else repeat(None),
+        moments(run.received_at),
+        repeat(judge(0)),
+        run.revisions,
+        repeat(True),  # noqa: FBT003 - `map` takes columns by their places
+    )
+
+
+def _slots(slots: Sequence[int | None]) -> Sequence[datetime | None]:
+    there = [slot for slot in slots if slot is not None]
+    if len(there) == len(slots):
+        return moments(there)
+    return [None if slot is None else moment(slot) for slot in slots]
+
+
+def _of_readings(readings: Sequence[Reading], installation: Installation | None, serial: str) -> Iterator[Row]:
     point = installation.point if installation is not None else None
     known: Channel | None = None
     ends = moments([reading.measured_at for reading in readings])
@@ -127,7 +175,7 @@ def rows_of(readings: Sequence[Reading], installation: Installation | None, seri
     slots = iter(moments([reading.slot for reading in readings if reading.slot is not None]))
     for reading, end, arrival in zip(readings, ends, arrivals, strict=True):
         channel = reading.channel
-        if channel is not known:  # a month of one register is one channel: what it fixes is worked out once
+        if channel is not known:  # the channels of a meter come in turns, or one for long
             known, column = channel, channel.column
             kind, source = str(channel.kind.value), str(channel.source.value)
             of_interval = channel.interval * SECOND if channel.kind in OF_AN_INTERVAL else 0
@@ -196,3 +244,34 @@ def _scaled(mantissa: int, scale: int) -> str:
     if mantissa < 0 or scale == 0 or len(text) <= -scale:
         return scaled_text(mantissa, scale)
     return f"{text[:scale]}.{text[scale:]}"
+
+
+def _texts(
+    values: Sequence[float], column: Column, installation: Installation | None
+) -> tuple[Iterable[str], Iterable[str | None]]:
+    """Return what `_figures` gives for each of these values, as two columns."""
+    if column.number != "int" or column.scale > 0:
+        show = _figures(column, installation)
+        pairs = [show(value) for value in values]
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    mantissas = cast("Sequence[int]", values)  # by the column
+    shown = _all_scaled(mantissas, column.scale)
+    if installation is None:
+        return shown, repeat(None)
+    factor = multiplier(installation, column.unit)
+    if factor is None:
+        return shown, shown
+    times, more = _as_integers(factor)
+    return shown, _all_scaled([mantissa * times for mantissa in mantissas], column.scale + more)
+
+
+def _all_scaled(mantissas: Sequence[int], scale: int) -> list[str]:
+    if not 0 < -scale <= DECIMALS or min(mantissas) < 0:
+        return [_scaled(mantissa, scale) for mantissa in mantissas]
+    unit, decimals = 10**-scale, _decimals(-scale)
+    return [f"{mantissa // unit}{decimals[mantissa % unit]}" for mantissa in mantissas]
+
+
+@lru_cache
+def _decimals(digits: int) -> list[str]:
+    return [f".{number:0{digits}}" for number in range(10**digits)]

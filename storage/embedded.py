@@ -8,9 +8,10 @@ Which row's value is the current one is decided on reading, channel by channel, 
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ from storage.embedded_write import BlockWriter
 
 READERS = 4  # connections for questions; further askers wait for one
 READER_WAIT_S = 10.0
+
+_Found = TypeVar("_Found")
 
 _HOLDS_ANYTHING = (
     "SELECT EXISTS (SELECT 1 FROM series) OR EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM expectations)"
@@ -115,19 +118,21 @@ class EmbeddedStore:
 
     def count_slots(self, query: SlotsQuery) -> int:
         """Return the number of distinct slots that hold a record."""
-        return sum(map(len, self._slots(query)))
+        return sum(self._scanned(query, SlotScan.count_next))
 
     def slots(self, query: SlotsQuery) -> Iterator[int]:
         """Yield the distinct slots (interval ends) that hold a record, in order."""
-        for some in self._slots(query):
+        for some in self._scanned(query, SlotScan.next):
             yield from some
 
-    def _slots(self, query: SlotsQuery) -> Iterator[list[int]]:
+    def _scanned(
+        self, query: SlotsQuery, step: Callable[[SlotScan, sqlite3.Connection], _Found | None]
+    ) -> Iterator[_Found]:
         with self._reader() as connection:
             scan = SlotScan(connection, self._packings, query)
         while True:
             with self._reader() as connection:
-                found = scan.next(connection)
+                found = step(scan, connection)
             if found is None:
                 return
             yield found

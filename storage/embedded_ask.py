@@ -23,6 +23,11 @@ SELECT json_group_array(slot) FROM (
     FROM blocks JOIN json_each(:series) AS wanted ON blocks.series = wanted.value
     WHERE measured_at BETWEEN :from AND :to AND slot BETWEEN :first AND :last ORDER BY slot)
 """
+_COUNT = """
+SELECT count(DISTINCT {slot})
+FROM blocks JOIN json_each(:series) AS wanted ON blocks.series = wanted.value
+WHERE measured_at BETWEEN :from AND :to AND {slot} BETWEEN :first AND :last
+"""
 _NEXT = """
 SELECT min(first) FROM (
     SELECT (SELECT min(measured_at) FROM blocks WHERE series = wanted.value AND measured_at >= :from) AS first
@@ -49,22 +54,34 @@ class SlotScan:
         self._series = msgspec.json.encode([one.id for one in series]).decode()
         self._slack = max((one.slack for one in series), default=0)
         self._window = max(query.interval, 1) * SECOND * SLOTS_AT_ONCE
-        lag = "coalesce(lag, 0)" if query.kind in OF_AN_INTERVAL else "lag"
-        self._question = _SLOTS.format(slot=f"measured_at - {lag}")
+        self._slot = f"measured_at - {'coalesce(lag, 0)' if query.kind in OF_AN_INTERVAL else 'lag'}"
         first, last = bounds(query.kind, query.start, query.end)
         self._first, self._last = max(first, FIRST // 2), min(last, LAST // 2)
 
     def next(self, connection: sqlite3.Connection) -> list[int] | None:
         """Return the next slots in order, perhaps none; None when there are no more."""
+        asked = self._window_from(connection)
+        if asked is None:
+            return None
+        return _numbers.decode(connection.execute(_SLOTS.format(slot=self._slot), asked).fetchone()[0])
+
+    def count_next(self, connection: sqlite3.Connection) -> int | None:
+        """Return how many the next slots are, perhaps 0; None when there are no more."""
+        asked = self._window_from(connection)
+        if asked is None:
+            return None
+        return int(connection.execute(_COUNT.format(slot=self._slot), asked).fetchone()[0])
+
+    def _window_from(self, connection: sqlite3.Connection) -> dict[str, int | str] | None:
+        """Return the bounds of the next slots as a question's parameters, and move on."""
         asked: dict[str, int | str] = {"series": self._series, "from": self._first - self._slack}
         nearest = connection.execute(_NEXT, asked).fetchone()[0]
         if nearest is None or nearest - self._slack > self._last or self._first > self._last:
             return None
         first = max(self._first, nearest - self._slack)
         last = min(self._last, first + self._window - 1)
-        asked |= {"first": first, "last": last, "from": first - self._slack, "to": last + self._slack}
         self._first = last + 1
-        return _numbers.decode(connection.execute(self._question, asked).fetchone()[0])
+        return asked | {"first": first, "last": last, "from": first - self._slack, "to": last + self._slack}
 
 
 def read_events(

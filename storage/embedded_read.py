@@ -11,6 +11,7 @@ import msgspec
 
 from metering.model import Kind, Layout
 from metering.ports import Channel, Page, Reading, ReadingsQuery
+from metering.runs import Part, Readings
 from storage.embedded_rows import FIRST, NUMBERS, OPTIONAL, TEXTS, Packings, Row, Stream, series_of, wanted_of
 from storage.versions import Order, Place, Version, from_cursor, place_of, resolve, to_cursor
 
@@ -31,24 +32,28 @@ def read_page(connection: sqlite3.Connection, packings: Packings, query: Reading
     after = from_cursor(query.after, Place) if query.after else None
     known = series_of(connection, packings, [query.device])
     streams = [Stream(series, query) for series in known if _asked_for(series.packing.layout, query)]
-    found: list[Reading] = []
+    found: list[Part] = []
+    count = 0
     passed, least = after[0] if after else FIRST, 2
-    while streams and len(found) <= query.limit:
+    while streams and count <= query.limit:
         narrowest = min(len(stream.wanted) for stream in streams)
-        rows = max(least, min(ROWS_AT_ONCE, (query.limit + 1 - len(found)) // narrowest + 2))
+        rows = max(least, min(ROWS_AT_ONCE, (query.limit + 1 - count) // narrowest + 2))
         for stream in streams:
             stream.fetch(connection, passed, rows)
         # A series that was cut short may hold more at its last time: that time waits for the next round.
         horizon = min((stream.times[-1] for stream in streams if stream.full), default=None)
-        found += _readings_before(streams, horizon, query, after)
+        more = _readings_before(streams, horizon, query, after)
+        found += more
+        count += sum(map(len, more))
         if horizon is None:
             break
         # More versions of one time than rows were asked for: ask for more.
         least = rows * 2 if horizon == passed else 2
         passed = horizon
-    if len(found) <= query.limit:
-        return Page(found, "")
-    return Page(found[: query.limit], to_cursor(place_of(found[query.limit - 1])))
+    if count <= query.limit:
+        return Page(Readings(found), "")
+    kept = Readings(found).first(query.limit)
+    return Page(kept, to_cursor(place_of(kept.last)))
 
 
 def _asked_for(layout: Layout, query: ReadingsQuery) -> bool:
@@ -61,7 +66,7 @@ def _asked_for(layout: Layout, query: ReadingsQuery) -> bool:
 
 def _readings_before(
     streams: Sequence[Stream], horizon: int | None, query: ReadingsQuery, after: Place | None
-) -> list[Reading]:
+) -> list[Part]:
     """Return the readings of the rows that are held, of times before the horizon and behind the cursor."""
     parts = []
     for stream in streams:
@@ -71,19 +76,26 @@ def _readings_before(
     if len(parts) != 1:
         rows = [row for stream, count in parts for row in stream.rows(0, count)]
         rows.sort(key=attrgetter("measured_at"))
-        return list(_resolved(rows, after, versions=query.versions))
-    stream, count = parts[0]
-    found: list[Reading] = []
-    start = 0
+        return [list(_resolved(rows, after, versions=query.versions))]
+    return _of_one_stream(*parts[0], query, after)
+
+
+def _of_one_stream(stream: Stream, count: int, query: ReadingsQuery, after: Place | None) -> list[Part]:
+    """Return the readings of the first rows of one stream, plain ones in stretches as long as they are."""
+    found: list[Part] = []
+    plain = start = 0  # the rows from `plain` to `start` are plain ones
     while start < count:
         stop = min(start + SLICE, count)
         while stop < count and stream.times[stop] == stream.times[stop - 1]:
             stop += 1
-        if stream.plain(start, stop) and (after is None or stream.times[start] > after[0]):
-            found += stream.plain_readings(start, stop)
-        else:
-            found += _resolved(stream.rows(start, stop), after, versions=query.versions)
+        if not stream.plain(start, stop) or (after is not None and stream.times[start] <= after[0]):
+            if plain < start:
+                found.append(stream.plain_readings(plain, start))
+            found.append(list(_resolved(stream.rows(start, stop), after, versions=query.versions)))
+            plain = stop
         start = stop
+    if plain < count:
+        found.append(stream.plain_readings(plain, count))
     return found
 
 

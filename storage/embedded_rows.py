@@ -7,13 +7,14 @@ the interpreter's lock at each row; with another busy thread each of them may co
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from operator import add
 from typing import NamedTuple
 
 import msgspec
 
 from metering.model import Layout
 from metering.ports import Channel, Reading, ReadingsQuery
+from metering.runs import Part, Run
 from storage.packing import Packing
 from storage.versions import (
     Order,
@@ -27,16 +28,20 @@ NUMBERS = msgspec.json.Decoder(list[int])
 OPTIONAL = msgspec.json.Decoder(list[int | None])
 TEXTS = msgspec.json.Decoder(list[str])
 
-_ROWS = """
-FROM (SELECT * FROM blocks WHERE series = :series AND measured_at BETWEEN :first AND :last
-      ORDER BY measured_at LIMIT :rows)
+# What is worked out inside the inner query is copied once; a whole row would be copied column by column.
+_PLAIN = """
+SELECT json_group_array(measured_at), json_group_array(delay), json_group_array(lag), group_concat(part, ''), max(odd)
+FROM (
+    SELECT measured_at, delay, lag, hex(substr(content, :at, :size)) AS part,
+        length(content) > :width OR revision AS odd
+    FROM blocks WHERE series = :series AND measured_at BETWEEN :first AND :last ORDER BY measured_at LIMIT :rows)
 """
-_PLAIN = f"""
-SELECT json_group_array(measured_at), json_group_array(delay), json_group_array(lag),
-    group_concat(hex(substr(content, :at, :size)), ''), coalesce(max(length(content)), 0), coalesce(max(revision), 0),
-    coalesce(min(revision), 0)
-{_ROWS}"""
-_ODD = f"SELECT json_group_array(revision), group_concat(hex(substr(content, :tail)), ',') {_ROWS}"
+_ODD = """
+SELECT json_group_array(revision), group_concat(tail, ',')
+FROM (
+    SELECT revision, hex(substr(content, :width + 1)) AS tail
+    FROM blocks WHERE series = :series AND measured_at BETWEEN :first AND :last ORDER BY measured_at LIMIT :rows)
+"""
 _SERIES = """
 SELECT json_group_array(id), json_group_array(layout), json_group_array(slack), json_group_array(device)
 FROM series WHERE device IN (SELECT value FROM json_each(?))
@@ -121,12 +126,11 @@ class Stream:
         """Hold at most `rows` rows from `first` on."""
         packing = self._series.packing
         column = self.wanted[0].column
-        code = "<" + packing.codes[column]
         self._one = len(self.wanted) == 1
         asked = {
             "at": packing.offsets[column] + 1 if self._one else 1,
-            "size": struct.calcsize(code) if self._one else packing.width,
-            "tail": packing.width + 1,
+            "size": struct.calcsize(packing.codes[column]) if self._one else packing.width,
+            "width": packing.width,
             "series": self._series.id,
             "first": max(first, self._first),
             "last": self._last,
@@ -134,7 +138,7 @@ class Stream:
         }
         answer = connection.execute(_PLAIN, asked).fetchone()
         self._tails, self._revisions = [], []
-        if answer[4] > packing.width or answer[5] or answer[6]:
+        if answer[4]:
             self._one = False  # a tail tells of all columns
             asked |= {"at": 1, "size": packing.width}
             answer = connection.execute(_PLAIN, asked).fetchone()
@@ -144,33 +148,35 @@ class Stream:
         self._lags = OPTIONAL.decode(answer[2])
         self.full = len(self.times) == rows
         raw = bytes.fromhex(answer[3] or "")
-        self._values = list(struct.iter_unpack(code, raw) if self._one else packing.iter_unpack(raw))
+        self._column: Sequence[float] = ()
+        self._values: Sequence[tuple[float, ...]] = ()
+        if self._one:
+            self._column = struct.unpack(f"<{len(self.times)}{packing.codes[column]}", raw)
+        else:
+            self._values = list(packing.iter_unpack(raw))
 
     def plain(self, start: int, stop: int) -> bool:
         """Tell whether these rows have all values, no flags, and no two of one time."""
         return not any(self._tails[start:stop]) and len(set(self.times[start:stop])) == stop - start
 
-    def plain_readings(self, start: int, stop: int) -> list[Reading]:
-        """Return the readings of plain rows: the hot path of a month of one channel."""
+    def plain_readings(self, start: int, stop: int) -> Part:
+        """Return the readings of plain rows; those of one channel as columns."""
         part = slice(start, stop)
-        rows = zip(
-            self.times[part],
-            self._delays[part],
-            self._lags[part],
-            self._revisions[part] or repeat(0, stop - start),
-            self._values[part],
-            strict=True,
-        )
-        if self._one:
-            channel = self.wanted[0].channel
-            return [
-                Reading(channel, time, time + delay, value, None if lag is None else time - lag, 0, revision)
-                for time, delay, lag, revision, (value,) in rows
-            ]
+        times = self.times[part]
+        arrivals = list(map(add, times, self._delays[part]))
+        lags = self._lags[part]
+        slots: list[int | None] = [None if lag is None else time - lag for time, lag in zip(times, lags, strict=True)]
+        revisions = self._revisions[part] or [0] * len(times)
+        if len(self.wanted) == 1:
+            channel, column = self.wanted[0].channel, self.wanted[0].column
+            values = self._column[part] if self._one else [row[column] for row in self._values[part]]
+            return Run(channel, times, arrivals, values, slots, revisions)
         pairs = [(one.channel, one.column) for one in self.wanted]
         return [
-            Reading(channel, time, time + delay, values[index], None if lag is None else time - lag, 0, revision)
-            for time, delay, lag, revision, values in rows
+            Reading(channel, time, received_at, values[index], slot, 0, revision)
+            for time, received_at, values, slot, revision in zip(
+                times, arrivals, self._values[part], slots, revisions, strict=True
+            )
             for channel, index in pairs
         ]
 
@@ -180,7 +186,7 @@ class Stream:
         wanted = [one._replace(column=0) for one in self.wanted] if self._one else self.wanted
         for at in range(start, stop):
             time, lag = self.times[at], self._lags[at]
-            values: Sequence[float | None] = self._values[at]
+            values: Sequence[float | None] = (self._column[at],) if self._one else self._values[at]
             quality: Sequence[int] = ()
             if self._tails and self._tails[at]:
                 values, quality = packing.apply(self._values[at], bytes.fromhex(self._tails[at]))

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headend.rows import from_moment, judge, moment, moments, multiplier, rows_of
-from metering.model import Column, Installation, Kind, Source
+from metering.model import Column, Installation, Kind, Number, Source
 from metering.ports import Channel, Reading
 from metering.quality import Quality
+from metering.runs import Readings, Run
 from metering.timing import to_rfc3339
 
 
@@ -84,3 +85,28 @@ def test_what_is_derived_or_worthless_is_never_valid() -> None:
     assert judge(0).valid
     assert not judge(int(Quality.DERIVED)).valid
     assert [code.name for code in judge(int(Quality.ROLLOVER | Quality.DERIVED)).codes] == ["rollover", "derived"]
+
+
+TIMES = st.integers(0, 2**51)
+RATIOS = st.sampled_from(["1", "40", "2.5", "0.001"])
+
+
+@given(
+    st.sampled_from(["int", "float32", "float64"]),
+    st.integers(-6, 2),
+    st.sampled_from(list(Kind)),
+    st.one_of(st.none(), st.builds(installed, RATIOS, RATIOS, st.sampled_from(["primary", "secondary"]))),
+    st.lists(st.tuples(TIMES, TIMES, st.integers(-(2**63), 2**63 - 1), st.one_of(st.none(), TIMES), TIMES), min_size=1),
+)
+def test_a_run_gives_the_rows_of_its_readings(
+    number: Number,
+    scale: int,
+    kind: Kind,
+    installation: Installation | None,
+    rows: list[tuple[int, int, int, int | None, int]],
+) -> None:
+    channel = Channel("m", kind, Source.POLL, 900, Column("1-0:1.8.0*255", "kWh", scale, number))
+    values = [row[2] if number == "int" else float(row[2] % 2**20) / 8 for row in rows]
+    times, arrivals, _, slots, revisions = zip(*rows, strict=True)
+    run = Run(channel, times, arrivals, values, slots, revisions)
+    assert list(rows_of(Readings([run]), installation, "1")) == list(rows_of(list(run), installation, "1"))
