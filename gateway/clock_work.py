@@ -92,6 +92,8 @@ class ClockWork:
             raise RefusedError("its clock cannot be set", code=0, meter=meter.id)
         if self._clock.suspect:
             raise RefusedError("the gateway's own clock is not trusted now", code=0, meter=meter.id)
+        if clock.reaches_line and self._was_told(meter):
+            raise RefusedError("its line was told the time today: once a day is the rule", code=0, meter=meter.id)
         return await self._work.work_on(
             meter, Lane.ON_DEMAND, partial(self._set, meter, by), time.monotonic() + PERSON_S, keyed=True
         )
@@ -111,6 +113,14 @@ class ClockWork:
         if clock.reaches_line:
             self._moved_along(meter, by)
         return before, after
+
+    def _was_told(self, meter: BusMeter) -> bool:
+        """Tell whether a clock of the meter's line was corrected today, before a restart as well."""
+        days = Grid(DAY_S, meter.settings.zone)
+        today = days.at_or_before(self._clock.now())
+        line = [meter, *self._reads().meters_on(meter.settings.bus)]
+        told = (correction.at for each in line for correction in self._clocks.corrections(each.id))
+        return any(days.at_or_before(at) == today for at in told)
 
     def _moved_along(self, meter: BusMeter, by: str) -> None:
         """Take the other clocks of a line for set too, as far off as they were when they were read last."""

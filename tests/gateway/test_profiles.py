@@ -132,6 +132,11 @@ def test_a_time_that_goes_to_the_whole_line_is_noted_at_every_meter_of_it(virtua
         assert told["m2"] == {"how": "set with m1 by me, not confirmed", "before": "-90.000", "after": "+0.000"}
         (correction,) = site.clocks.corrections("m2")
         assert correction.span[1] - correction.span[0] == 90 * SECOND
+        for again in site.bus_meters:  # once a day, whichever meter of the line it was meant for
+            with pytest.raises(RefusedError, match="told the time today"):
+                await site.clock_work.set(again, "me")
+        await asyncio.sleep(24 * 3600)
+        await site.clock_work.set(site.bus_meters[1], "me")
 
     virtual(run())
 
