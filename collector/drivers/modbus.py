@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Self
 
 import structlog
@@ -36,7 +37,7 @@ class _Search:
     """One read on its way: what is still to be asked, and what the meter refused so far."""
 
     def __init__(self, steps: Sequence[Step], compile_half: Callable[[Request], Step]) -> None:
-        self.queue: deque[tuple[Step, _Halves | None]] = deque((step, None) for step in steps)
+        self.queue: deque[tuple[Step, _Halves | None]] = deque(zip(steps, repeat(None)))
         self.cuts: set[tuple[int, int]] = set()
         self.unreadable: set[tuple[int, int, int]] = set()
         self._compile_half = compile_half
@@ -65,8 +66,10 @@ class _Search:
             halves = _Halves(parts[1])
             self.queue.extend((self._compile_half(part), halves) for part in parts)
 
-    def found(self) -> Holes:
-        """Return what this read has taught about the meter."""
+    def found(self) -> Holes | None:
+        """Return what this read has taught about the meter; None where it is nothing, as nearly always."""
+        if not self.cuts and not self.unreadable:
+            return None
         return Holes(frozenset(self.cuts), frozenset(self.unreadable))
 
 
@@ -206,9 +209,11 @@ class ModbusReader:
         self, step: Step, transact: Transact, slot: int | None, source: Source, blocks: list[Block]
     ) -> None:
         """Do one exchange and append its blocks."""
-        reply, asked_at, answered_at = await transact(
-            Exchange(self._unit, step.pdu, step.reply_length, self.profile.turnaround)
-        )
+        exchange = step.exchanges.get(self._unit)
+        if exchange is None:
+            exchange = Exchange(self._unit, step.pdu, step.reply_length, self.profile.turnaround)
+            step.exchanges[self._unit] = exchange
+        reply, asked_at, answered_at = await transact(exchange)
         values, quality = step.decoder.decode(check_reply(step.pdu, reply))
         measured_at = (asked_at + answered_at) // 2
         channel = source, self._interval

@@ -5,6 +5,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from collector.exchange import Exchange
 from collector.plan import Holes, Request, Span, plan
 from collector.profile import Profile
 from collector.protocols.modbus import read_request, reply_length
@@ -31,6 +32,7 @@ class Step(NamedTuple):
     reply_length: int
     decoder: Decoder
     groups: tuple[Group, ...]
+    exchanges: dict[int, Exchange]  # for each unit that was asked: meters of one model and address share it
 
 
 @lru_cache(maxsize=_PROGRAMS)
@@ -52,7 +54,7 @@ def compile_step(profile: Profile, names: tuple[str, ...], request: Request) -> 
         of_kind = [index for index, p in enumerate(points) if p.what is kind]
         columns = tuple(Column(p.obis, p.unit, p.scale, p.number) for p in points if p.what is kind)
         groups.append(Group(kind, columns, None if len(of_kind) == len(points) else _picker(of_kind), {}))
-    return Step(request, pdu, reply_length(pdu), decoder, tuple(groups))
+    return Step(request, pdu, reply_length(pdu), decoder, tuple(groups), {})
 
 
 def _picker(indexes: Sequence[int]) -> Callable[[Sequence[Any]], Any]:
