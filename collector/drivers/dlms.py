@@ -1,7 +1,6 @@
 """One DLMS meter: how it is spoken to, associations, and what is known of it by now. Reads nothing by itself."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from zoneinfo import ZoneInfo
@@ -26,7 +25,6 @@ from collector.protocols.dlms.references import Attribute, CaptureObject, DataAc
 from collector.protocols.dlms.session import Association, Session
 from metering.errors import AuthError, FrameError, MeterError, RefusedError, TransportError
 
-RELEARN_S = 86_400.0  # scalers and capture objects are read again after so long: somebody may have programmed the meter
 PUSH_CLASS, PUSH_OBJECTS = 40, 2
 CLOSE_LIMIT_S = 3.0  # release and disconnect together: a courtesy
 
@@ -37,8 +35,8 @@ class DlmsDriver:
     """One meter (capability `Driver`).
 
     `keys` are its secrets and `counter` its invocation counter for our client title (None: it uses none). `zone` is
-    that of its clock where it sends no deviation. What is learned of the meter (scalers, capture objects) counts for
-    `RELEARN_S`, and no longer than its firmware id stays the same.
+    that of its clock where it sends no deviation. Scalers and capture objects are read in each association in which
+    numbers are: a meter that somebody programmed since would be billed by another power of ten.
     """
 
     def __init__(
@@ -59,12 +57,11 @@ class DlmsDriver:
         self._association = access.association(profile.max_pdu)
         self.time = MeterTime(profile.clock or ClockSpec(), zone)
         self.firmware: str | None = None  # None: not asked yet; empty: it has none
-        self.scalers: dict[Attribute, ScalerUnit | None] = {}  # None: the meter has none there
+        self.scalers: dict[Attribute, ScalerUnit | None] = {}  # as read last; None: the meter has none there
         self.system_title = access.system_title  # the meter's, as settings or it itself say
         self.pushes: dict[str, tuple[CaptureObject, ...]] = {}  # what it pushes, by push setup
         self.keys = keys
         self._counter = counter
-        self._scalers_at = 0.0  # monotonic: when the first of them was read
         self._habits = Habits()
         self._speed: Speed | None = None  # that mode E came to
         self._broken = False  # the last conversation ended in the middle: what is on the wire may be its rest
@@ -222,26 +219,28 @@ class DlmsDriver:
             logger.info("the meter has another firmware now: its scalers are read anew", meter=self.device)
             self.scalers = {}
             self.pushes = {}
+            talk.learned.clear()
         self.firmware = found
 
-    async def learn_scalers(self, talk: DlmsTalk, attributes: Sequence[Attribute]) -> None:
-        """Read those scalers and units that are not known, or not any more. Raises `MeterError`."""
-        if self.firmware is None:
-            await self.look_at_firmware(talk)
-        if time.monotonic() - self._scalers_at >= RELEARN_S:
-            self.scalers = {}
-        if not self.scalers:
-            self._scalers_at = time.monotonic()
-        unknown = [attribute for attribute in dict.fromkeys(attributes) if attribute not in self.scalers]
-        size = talk.list_size(self.profile)
-        for begin in range(0, len(unknown), size):
-            chunk = unknown[begin : begin + size]
-            answers = (await talk.get_list(chunk, size)).value
-            for attribute, answer in zip(chunk, answers, strict=True):
-                self.scalers[attribute] = self._scaler(attribute, answer)
+    async def learn_scalers(
+        self, talk: DlmsTalk, attributes: Sequence[Attribute], beside: Sequence[Attribute] = ()
+    ) -> list[Data | DataAccessResult]:
+        """Read those scalers and units that were not read in this association; return what was asked for `beside`.
+
+        Raises `MeterError`.
+        """
+        unknown = [attribute for attribute in dict.fromkeys(attributes) if attribute not in talk.learned]
+        answers = await talk.get_many([*beside, *unknown], self.profile)
+        for attribute, answer in zip(unknown, answers[len(beside) :], strict=True):
+            self.scalers[attribute] = self._scaler(attribute, answer)
+            talk.learned.add(attribute)
+        return answers[: len(beside)]
 
     def _scaler(self, attribute: Attribute, answer: Data | DataAccessResult) -> ScalerUnit | None:
-        if answer is DataAccessResult.TEMPORARY_FAILURE:  # without its scaler a number means nothing
+        # Without its scaler a number means nothing: one that was there is not gone because of a bad moment.
+        if answer is DataAccessResult.TEMPORARY_FAILURE or (
+            isinstance(answer, DataAccessResult) and self.scalers.get(attribute) is not None
+        ):
             raise RefusedError(f"{attribute}: {answer.words}", code=answer, meter=self.device)
         if isinstance(answer, DataAccessResult):
             return None

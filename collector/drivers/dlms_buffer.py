@@ -1,13 +1,12 @@
 """One profile generic (class 7) of a DLMS meter: its columns, and its rows by range or by number. Makes no blocks."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
 from collector.dlms_tables import ColumnSpec
-from collector.drivers.dlms import RELEARN_S, DlmsDriver
+from collector.drivers.dlms import DlmsDriver
 from collector.drivers.dlms_rows import TimedRows, decode_rows, mark_adjusted
 from collector.drivers.dlms_shape import (
     ScalerUnit,
@@ -18,6 +17,7 @@ from collector.drivers.dlms_shape import (
     scaler_of,
 )
 from collector.drivers.dlms_talk import DlmsTalk, Timed
+from collector.protocols.dlms import axdr
 from collector.protocols.dlms.acse import Conformance
 from collector.protocols.dlms.axdr import Data, Tag
 from collector.protocols.dlms.load_profile import Null
@@ -74,7 +74,7 @@ class Piece(NamedTuple):
 
 
 class Buffer:
-    """A meter's profile. `learn` comes first; it asks again when the meter has another firmware, and once a day."""
+    """A meter's profile. `learn` comes first in each association: rows do not tell by themselves what they are of."""
 
     def __init__(self, driver: DlmsDriver, spec: BufferSpec) -> None:
         self._driver = driver
@@ -85,30 +85,41 @@ class Buffer:
         self._sort = 1
         self._access = spec.access
         self._restricting: CaptureObject | None = None
-        self._firmware: str | None = None
-        self._learned_at = 0.0  # monotonic
+        # What the meter said that `shape` was made from: capture objects, and numbers and scalers.
+        self._raw = b""
+        self._objects: tuple[CaptureObject, ...] = ()
+        self._said: tuple[object, object] = (None, None)
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
     async def learn(self, talk: DlmsTalk) -> bool:
-        """Read capture objects, period, size, order and scalers, where they are not known; tell whether it was done.
+        """Read capture objects, period, size, order and scalers, once in each association; tell whether they changed.
 
         Raises:
             RefusedError: the meter has no such profile.
             FrameError: its capture objects cannot be.
 
         """
-        if self._driver.firmware is None:
-            await self._driver.look_at_firmware(talk)
-        fresh = time.monotonic() - self._learned_at < RELEARN_S
-        if self.shape is not None and fresh and self._firmware == self._driver.firmware:
+        if self in talk.learned:
             return False
-        answer = (await talk.run(talk.session.get(self._at(OBJECTS)))).value
-        objects = parse_objects(answer)
-        self.period = await self._number(talk, PERIOD, MAX_PERIOD_S) or self.spec.period
-        self.entries = await self._number(talk, ENTRIES, 0xFFFFFFFF)
-        self._sort = await self._number(talk, SORT_METHOD, 0xFF) or 1
-        scalers = await self._scalers(talk, objects) if self.spec.scaled else {}
+        raw = (await talk.run(talk.session.get_raw(self._at(OBJECTS)))).value
+        objects = self._objects if raw == self._raw else parse_objects(axdr.decode_all(raw))
+        scalers, answers = await self._scalers(talk, objects)
+        if DataAccessResult.TEMPORARY_FAILURE in answers:  # what the file says instead may be another period
+            failure = DataAccessResult.TEMPORARY_FAILURE
+            raise RefusedError(f"{self.spec.obis}: {failure.words}", code=failure)
+        news = self.shape is None or (raw, answers, scalers) != (self._raw, *self._said)
+        if news:
+            period, entries, sort = answers
+            self.period = _number(period, MAX_PERIOD_S) or self.spec.period
+            self.entries = _number(entries, 0xFFFFFFFF)
+            self._sort = _number(sort, 0xFF) or 1
+            self._make(objects, scalers)
+            self._raw, self._objects, self._said = raw, objects, (answers, scalers)
+        talk.learned.add(self)
+        return news
+
+    def _make(self, objects: Sequence[CaptureObject], scalers: Mapping[Attribute, ScalerUnit]) -> None:
         shape = make_shape(objects, self.spec.columns, scalers, self.spec.null, period=self.period)
         for reason in shape.skipped if self.spec.scaled else ():
             logger.info("a column is not kept", meter=self._driver.device, profile=self.spec.name, column=reason)
@@ -118,20 +129,21 @@ class Buffer:
         if self.shape not in (None, shape):
             logger.warning("the columns of a profile changed", meter=self._driver.device, profile=self.spec.name)
         self.shape = shape
-        self._firmware = self._driver.firmware
-        self._learned_at = time.monotonic()
-        return True
 
     def _at(self, attribute: int) -> Attribute:
         return Attribute(PROFILE_CLASS, self.spec.obis, attribute)
 
     async def _number(self, talk: DlmsTalk, attribute: int, limit: int) -> int:
         """Return one of the profile's own numbers; 0 where the meter does not tell it."""
-        answer = await talk.get(self._at(attribute))
-        value = None if isinstance(answer, DataAccessResult) else answer.value
-        return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= limit else 0
+        return _number(await talk.get(self._at(attribute)), limit)
 
-    async def _scalers(self, talk: DlmsTalk, objects: Sequence[CaptureObject]) -> dict[Attribute, ScalerUnit]:
+    async def _scalers(
+        self, talk: DlmsTalk, objects: Sequence[CaptureObject]
+    ) -> tuple[dict[Attribute, ScalerUnit], list[Data | DataAccessResult]]:
+        """Return scalers, and what the meter says of period, entries and order: one request where it takes lists."""
+        numbers = [self._at(attribute) for attribute in (PERIOD, ENTRIES, SORT_METHOD)]
+        if not self.spec.scaled:
+            return {}, await talk.get_many(numbers, self._driver.profile)
         said = {(spec.obis, spec.attribute) for spec in self.spec.columns if spec.role not in {"value", "time"}}
         places = [
             place
@@ -140,9 +152,9 @@ class Buffer:
         ]
         found = {} if self.spec.scaler_profile is None else await self._scaler_profile(talk, self.spec.scaler_profile)
         missing = [place for place in places if place not in found]
-        await self._driver.learn_scalers(talk, missing)
+        answers = await self._driver.learn_scalers(talk, missing, numbers)
         known = self._driver.scalers
-        return found | {place: scaler for place in missing if (scaler := known.get(place)) is not None}
+        return found | {place: scaler for place in missing if (scaler := known.get(place)) is not None}, answers
 
     async def _scaler_profile(self, talk: DlmsTalk, obis: str) -> dict[Attribute, ScalerUnit]:
         """Return the scalers that stand in a profile of their own: one row of scaler_units. Empty: there is none."""
@@ -209,11 +221,7 @@ class Buffer:
     def _decode(self, raw: bytes) -> TimedRows:
         if self.shape is None:
             raise ValueError("learn comes first")
-        try:
-            rows = decode_rows(raw, self.shape, self._driver.time, self.period)
-        except FrameError:
-            self._firmware = None  # its columns may have changed: they are read again
-            raise
+        rows = decode_rows(raw, self.shape, self._driver.time, self.period)
         if rows.untold:
             logger.warning(
                 "rows of a profile tell no time", meter=self._driver.device, profile=self.spec.name, rows=rows.untold
@@ -281,6 +289,11 @@ class Buffer:
     async def _time_of(self, talk: DlmsTalk, number: int, count: int) -> int | None:
         rows = (await self._entries(talk, number, number, count)).rows
         return rows.times[-1] if rows.times else None
+
+
+def _number(answer: Data | DataAccessResult, limit: int) -> int:
+    value = None if isinstance(answer, DataAccessResult) else answer.value
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= limit else 0
 
 
 def _cut(piece: Piece, start: int, end: int) -> Piece:

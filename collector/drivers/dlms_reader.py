@@ -69,9 +69,6 @@ class DlmsReader:
 
     def forget(self) -> None:
         """Forget what the meter refused (it was swapped, or its settings changed) and ask for everything again."""
-        for point in self._chosen:
-            if point.name in self._refused and (place := _scaler_place(point)) is not None:
-                self._driver.scalers.pop(place, None)
         self._refused = {}
 
     def exchanges(self) -> tuple[Exchange, ...]:

@@ -1,6 +1,6 @@
 """An open association with a DLMS meter: conversations carried and timed, attributes alone and in lists. No driver."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -58,6 +58,9 @@ class DlmsTalk:
 
     def __init__(self, transact: Transact, carrier: Carrier, session: Session, habits: Habits | None = None) -> None:
         self._habits = habits or Habits()
+        # What was learned of the meter in this association, and so needs no second look in it: somebody may program the
+        # meter between any two of them, and neither its firmware nor the form of its answers would tell.
+        self.learned: set[Hashable] = set()
         self._transact = transact
         self._carrier = carrier
         self.session = session
@@ -123,6 +126,14 @@ class DlmsTalk:
         if timed is None:
             return Timed(found, 0, 0, 0)
         return Timed(found, timed.asked_at, timed.answered_at, timed.ended_at)
+
+    async def get_many(self, attributes: Sequence[Attribute], profile: DlmsProfile) -> list[Data | DataAccessResult]:
+        """Return values, or why there are none, of any number of attributes. Raises `MeterError` else."""
+        size = self.list_size(profile)
+        found: list[Data | DataAccessResult] = []
+        for begin in range(0, len(attributes), size):
+            found += (await self.get_list(attributes[begin : begin + size], size)).value
+        return found
 
     def list_size(self, profile: DlmsProfile) -> int:
         """Return how many attributes go into one request: 1 where the meter takes no lists."""

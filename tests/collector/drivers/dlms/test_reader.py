@@ -15,7 +15,7 @@ from metering.errors import RefusedError
 from metering.model import Block, Kind, Source
 from metering.values import to_decimal
 from simulators.dlms_faults import DlmsFault, DlmsFaults
-from simulators.dlms_objects import CosemObject
+from simulators.dlms_objects import CosemObject, scaler_unit
 from simulators.dlms_security import READER
 
 Open = Callable[..., Any]
@@ -108,16 +108,17 @@ async def test_a_meter_that_has_none_of_the_points_is_another_model(open_site: O
         assert not reader.holes
 
 
-async def test_scalers_are_read_once_for_a_firmware(open_site: Open):
+async def test_scalers_are_read_in_each_association(open_site: Open):
+    """A meter that was programmed between two reads is not billed ten times."""
     async with open_site() as site:
         driver = site.driver()
         reader = DlmsReader(driver, ["active_energy_import"])
-        await read(site, reader, driver)
-        place = Attribute(3, "1-0:1.8.0*255", 3)
-        assert set(driver.scalers) == {place}
-        known = driver.scalers
-        await site.work(driver, driver.identify)
-        assert driver.scalers is known
+        scales = []
+        for scaler in (0, 1, -1):
+            site.meter.objects["1-0:1.8.0*255"].read[3] = scaler_unit(scaler, 30)
+            scales += [block.layout.columns[0].scale for block in await read(site, reader, driver)]
+        assert scales == [-3, -2, -4]
+        assert set(driver.scalers) == {Attribute(3, "1-0:1.8.0*255", 3)}
         driver.firmware = "an older one"
         await site.work(driver, driver.identify)
         assert not driver.scalers
