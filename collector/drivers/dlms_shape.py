@@ -97,7 +97,8 @@ def make_shape(
     shape = _Making(scalers, null, period)
     for item in objects:
         spec = said.get((item.obis, item.attribute))
-        shape.add(item, spec, spec.role if spec else _role(item, clock=wants_clock))
+        part = bool(item[3]) and spec is not None and spec.role == "value"  # a number's file speaks of whole attributes
+        shape.add(item, spec, spec.role if spec and not part else _role(item, clock=wants_clock))
     return shape.made()
 
 

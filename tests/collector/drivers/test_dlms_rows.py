@@ -266,3 +266,10 @@ def test_intervals_that_came_too_soon_are_marked(minutes: list[int], status: int
     times = [us("2026-11-03T10:00:00Z") + minute * 60 * SECOND for minute in minutes]
     rows = mark_adjusted(TimedRows(times, [status] * len(times), [()] * len(times), 0), 900)
     assert [i for i, flags in enumerate(rows.flags) if flags & Quality.CLOCK_ADJUSTED] == adjusted
+
+
+def test_a_part_of_a_captured_value_is_no_channel_whatever_the_file_says_of_the_whole():
+    specs = (ColumnSpec(obis=ENERGY.obis, role="value", unit="kWh"),)
+    shape = make_shape((CLOCK, ENERGY._replace(data_index=2), POWER), specs, SCALERS, "previous", period=QUARTER)
+    assert [column.obis for column in shape.values] == [POWER.obis]
+    assert "no number of a channel" in shape.skipped[0]
