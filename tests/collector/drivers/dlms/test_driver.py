@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from collector.drivers.dlms_talk import DlmsTalk
 from collector.keys import MeterKeys
 from collector.protocols.dlms.errors import CounterTooLowError, WrongKeyError
+from collector.protocols.dlms.references import Attribute
 from metering.errors import AuthError, MeterError
 from simulators.dlms_faults import DlmsFault, DlmsFaults, DlmsKind
 from simulators.dlms_security import (
@@ -148,3 +150,23 @@ async def test_repeated_low_counters_are_an_error_not_a_loop(open_site: Open, ma
         driver = site.driver(counter=Stuck())
         with pytest.raises(CounterTooLowError):
             await site.work(driver, driver.identify)
+
+
+@pytest.mark.parametrize("name", ["encryption", "authentication"])
+async def test_a_key_changed_in_the_meter_while_it_is_read_costs_one_attempt(open_site: Open, name: str):
+    """It is told as a refused key at the latest by the association behind the one that it breaks."""
+    place = Attribute(1, "0-0:96.1.0*255", 2)
+    async with open_site() as site:
+        driver = site.driver()
+
+        async def change(talk: DlmsTalk) -> None:
+            await talk.get(place)
+            setattr(site.meter.security.keys, name, bytes(range(1, 17)))
+            await talk.get(place)
+
+        with pytest.raises(MeterError) as caught:
+            await site.work(driver, change)
+        if not isinstance(caught.value, AuthError):
+            with pytest.raises(AuthError):
+                await site.work(driver, driver.identify)
+        assert sum(site.meter.security.attempts.values()) == 1
