@@ -1,0 +1,101 @@
+"""The first schema."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Make all tables."""
+    op.create_table(
+        "gateways",
+        sa.Column("id", sa.String(128), primary_key=True),
+        sa.Column("enrolled_at", sa.BigInteger, nullable=False),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("epoch", sa.String(128), nullable=False),
+        sa.Column("boot", sa.String(128), nullable=False),
+        sa.Column("status", sa.String(32), nullable=False),
+        sa.Column("last_seen", sa.BigInteger),
+        sa.Column("config_version", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "enrolment_tokens",
+        sa.Column("hash", sa.LargeBinary(32), primary_key=True),
+        sa.Column("gateway", sa.String(128), nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("used_at", sa.BigInteger),
+        sa.Column("used_by", sa.String(64), nullable=False),
+    )
+    op.create_table(
+        "points",
+        sa.Column("id", sa.String(128), primary_key=True),
+        sa.Column("region", sa.Text, nullable=False),
+        sa.Column("zone", sa.String(64), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "devices",
+        sa.Column("id", sa.String(128), primary_key=True),
+        sa.Column("serial", sa.Text, nullable=False),
+        sa.Column("profile", sa.Text, nullable=False),
+        sa.Column("gateway", sa.String(128), nullable=False),
+        sa.Column("maker", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("memory_days", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "installations",
+        sa.Column("device", sa.String(128), sa.ForeignKey("devices.id"), primary_key=True),
+        sa.Column("valid_from", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("point", sa.String(128), sa.ForeignKey("points.id"), nullable=False, index=True),
+        sa.Column("body", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "assignments",
+        sa.Column("device", sa.String(128), primary_key=True),
+        sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("until", sa.BigInteger),
+        sa.Column("gateway", sa.String(128), nullable=False, index=True),
+    )
+    op.create_table(
+        "seq_snapshots",
+        sa.Column("log", sa.String(128), primary_key=True),
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("epoch", sa.String(128), primary_key=True),
+        sa.Column("ordinal", sa.Integer, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("contiguous", sa.BigInteger, nullable=False),
+        sa.Column("held", sa.Text, nullable=False),
+        sa.Column("check_seq", sa.BigInteger),
+        sa.Column("check_crc", sa.BigInteger),
+    )
+    op.create_table(
+        "gaps",
+        sa.Column("device", sa.String(128), primary_key=True),
+        sa.Column("profile", sa.String(128), primary_key=True),
+        sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("end", sa.BigInteger, nullable=False),
+        sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("asked_at", sa.BigInteger),
+    )
+    op.create_table(
+        "configs",
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("state", sa.String(32), nullable=False),
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.String(8), primary_key=True),
+        sa.Column("name", sa.String(100), nullable=False),
+        sa.Column("hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("scopes", sa.Text, nullable=False),
+        sa.Column("regions", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("revoked_at", sa.BigInteger),
+        if_not_exists=True,  # a site that had tokens before it had a head-end state keeps them
+    )

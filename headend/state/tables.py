@@ -1,0 +1,120 @@
+"""The tables as they stand after the last migration. Definitions only; the steps to them stand in `migrations`.
+
+Instants are microseconds, UTC. Ranges of seqs are inclusive, as in receipts.
+"""
+
+import sqlalchemy as sa
+
+NAME = 128  # characters of an id
+TOKEN_NAME = 100
+
+metadata = sa.MetaData()
+
+gateways = sa.Table(
+    "gateways",
+    metadata,
+    sa.Column("id", sa.String(NAME), primary_key=True),
+    sa.Column("enrolled_at", sa.BigInteger, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),  # SHA-256 of the pinned certificate, hex
+    sa.Column("epoch", sa.String(NAME), nullable=False),
+    sa.Column("boot", sa.String(NAME), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("last_seen", sa.BigInteger),
+    sa.Column("config_version", sa.BigInteger, nullable=False),
+)
+
+enrolment_tokens = sa.Table(
+    "enrolment_tokens",
+    metadata,
+    sa.Column("hash", sa.LargeBinary(32), primary_key=True),  # SHA-256 of the token
+    sa.Column("gateway", sa.String(NAME), nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger),
+    sa.Column("used_by", sa.String(64), nullable=False),  # the fingerprint that it was used for
+)
+
+points = sa.Table(
+    "points",
+    metadata,
+    sa.Column("id", sa.String(NAME), primary_key=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("zone", sa.String(64), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+)
+
+devices = sa.Table(
+    "devices",
+    metadata,
+    sa.Column("id", sa.String(NAME), primary_key=True),
+    sa.Column("serial", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("gateway", sa.String(NAME), nullable=False),
+    sa.Column("maker", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("memory_days", sa.Integer, nullable=False),
+)
+
+installations = sa.Table(
+    "installations",
+    metadata,
+    sa.Column("device", sa.String(NAME), sa.ForeignKey("devices.id"), primary_key=True),
+    sa.Column("valid_from", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("point", sa.String(NAME), sa.ForeignKey("points.id"), nullable=False, index=True),
+    sa.Column("body", sa.Text, nullable=False),  # JSON of metering.model.Installation
+)
+
+assignments = sa.Table(
+    "assignments",
+    metadata,
+    sa.Column("device", sa.String(NAME), primary_key=True),
+    sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("until", sa.BigInteger),
+    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
+)
+
+seq_snapshots = sa.Table(
+    "seq_snapshots",
+    metadata,
+    sa.Column("log", sa.String(NAME), primary_key=True),  # the epoch of the head-end log that it rests on
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("epoch", sa.String(NAME), primary_key=True),
+    sa.Column("ordinal", sa.Integer, nullable=False),  # epochs of a gateway in the order in which they came
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("contiguous", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.Text, nullable=False),  # JSON list of pairs
+    sa.Column("check_seq", sa.BigInteger),
+    sa.Column("check_crc", sa.BigInteger),
+)
+
+gaps = sa.Table(
+    "gaps",
+    metadata,
+    sa.Column("device", sa.String(NAME), primary_key=True),
+    sa.Column("profile", sa.String(NAME), primary_key=True),
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("end", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("asked_at", sa.BigInteger),
+)
+
+configs = sa.Table(
+    "configs",
+    metadata,
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String(8), primary_key=True),
+    sa.Column("name", sa.String(TOKEN_NAME), nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON list
+    sa.Column("regions", sa.Text, nullable=False),  # JSON list
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+)
