@@ -33,6 +33,7 @@ from metering.errors import FrameError
 
 MIN_BLOCK = 16  # blocks that are smaller on the whole are a meter that never ends ...
 FREE_BLOCKS = 1024  # ... unless there are no more than these
+_REFUSED = b"\3\0"  # a refusal, and no data: as long as the empty array, the empty structure and a boolean
 _MORE_LENGTH = 2  # a block of 128 bytes and more has a length of three octets, an empty one of one
 
 # Sends a request and gives back its answer.
@@ -101,26 +102,32 @@ def read_action_blocks(ask: Ask, response: Apdu, limit: int) -> Conversation[tup
 def _outcome(joined: bytes) -> tuple[ActionResult, Returned]:
     """Read what the blocks join to: meters send result and value, or the choice of data and the value, or that alone.
 
-    The first two begin with 0, and only one of them can be read to the end; a value that begins with 0 is null.
+    The first two begin with 0, and only one of them can be read to the end; a value that begins with 0 is null. What
+    can be read as a refusal is one, though it may be a value, too: that a command was carried out is never guessed.
     """
-    if joined[:1] != b"\0":
-        return ActionResult.SUCCESS, decode_all(joined)
-    if len(joined) == 1:
+    if joined == b"\0":
         return ActionResult.SUCCESS, None
     cursor = Cursor(joined)
     try:
         outcome = read_outcome(cursor)
         cursor.end()
     except FrameError:
-        return ActionResult.SUCCESS, decode_all(joined[1:])
-    return outcome
+        outcome = None
+    if outcome is not None and (joined[0] == 0 or len(joined) == len(_REFUSED)):
+        return outcome
+    try:
+        return ActionResult.SUCCESS, decode_all(joined[1:] if joined[:1] == b"\0" else joined)
+    except FrameError:
+        if outcome is None:
+            raise
+        return outcome
 
 
 def send_set_blocks(ask: Ask, first: SetFirstBlockRequest, value: bytes, room: int) -> Conversation[Apdu]:
     """Write `value` in blocks, `first` being an empty one, no APDU longer than `room`; return the last answer.
 
     Raises:
-        BlockError: the meter acknowledges another block than the one that was sent.
+        BlockError: the meter acknowledges another block than the one that was sent, or all of it before it had it.
 
     """
     following = SetBlockRequest(first.invoke, last=False, number=0, raw=b"")
@@ -131,7 +138,9 @@ def send_set_blocks(ask: Ask, first: SetFirstBlockRequest, value: bytes, room: i
         else:
             request = SetBlockRequest(first.invoke, last, number, raw)
         response = yield from ask(request)
-        if isinstance(response, SetResponse):
+        if isinstance(response, SetResponse | SetLastBlockResponse) and response.result is not DataAccessResult.SUCCESS:
+            return response
+        if last and isinstance(response, SetResponse):
             return response
         if not isinstance(response, SetLastBlockResponse if last else SetBlockResponse):
             raise BlockError(f"{type(response).__name__} came for block {number}")
@@ -149,7 +158,8 @@ def send_action_blocks(ask: Ask, first: ActionFirstBlockRequest, value: bytes, r
         else:
             request = ActionBlockRequest(first.invoke, last, number, raw)
         response = yield from ask(request)
-        if last or isinstance(response, ActionResponse):
+        refused = isinstance(response, ActionResponse) and response.result is not ActionResult.SUCCESS
+        if last or refused:
             return response
         if not isinstance(response, ActionNextBlockResponse):
             raise BlockError(f"{type(response).__name__} came for block {number}")

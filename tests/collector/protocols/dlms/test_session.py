@@ -526,3 +526,41 @@ def test_a_long_set_that_the_meter_breaks_off_is_told_as_such():
     meter.spoil = lambda _, answer: set_.SetResponse(answer.invoke, DataAccessResult.LONG_SET_ABORTED)
     with pytest.raises(RefusedError, match="long set aborted"):
         run(session.set(ENERGY, axdr.octets(bytes(300))), meter)
+
+
+@pytest.mark.parametrize("joined", ["0100", "0200", "0300", "03010103"])
+def test_a_refused_method_whose_answer_comes_in_blocks_is_never_taken_for_done(joined: str):
+    session, meter = opened(PLAIN)
+    raw = bytes.fromhex(joined)
+    meter.spoil = lambda request, _: action.ActionBlockResponse(request.invoke, last=True, number=1, raw=raw)
+    with pytest.raises(RefusedError):
+        run(session.action(RECONNECT, axdr.i8(0)), meter)
+
+
+@pytest.mark.parametrize("kind", [set_.SetFirstBlockRequest, action.ActionFirstBlockRequest])
+def test_a_meter_that_says_done_before_it_has_every_block_is_not_believed(kind: type[Apdu]):
+    session, meter = opened(PLAIN, max_pdu=100)
+
+    def spoil(request: Apdu, good: Apdu) -> Apdu:
+        if isinstance(request, set_.SetFirstBlockRequest):
+            return set_.SetResponse(request.invoke, DataAccessResult.SUCCESS)
+        if isinstance(request, action.ActionFirstBlockRequest):
+            return action.ActionResponse(request.invoke, ActionResult.SUCCESS, None)
+        return good
+
+    meter.spoil = spoil
+    long = axdr.octets(bytes(300))
+    with pytest.raises(BlockError):
+        run(session.set(ENERGY, long) if kind is set_.SetFirstBlockRequest else session.action(RECONNECT, long), meter)
+
+
+def test_a_refusal_before_the_last_block_is_told_with_its_reason():
+    session, meter = opened(PLAIN, max_pdu=100)
+    meter.spoil = lambda request, good: (
+        set_.SetLastBlockResponse(request.invoke, DataAccessResult.READ_WRITE_DENIED, 1)
+        if isinstance(request, set_.SetFirstBlockRequest)
+        else good
+    )
+    with pytest.raises(RefusedError) as caught:
+        run(session.set(ENERGY, axdr.octets(bytes(300))), meter)
+    assert caught.value.code == DataAccessResult.READ_WRITE_DENIED
