@@ -159,6 +159,7 @@ class GatewayFile(Strict):
     bus: list[BusSettings] = Field(default_factory=list)
     meter: list[MeterSettings] = Field(default_factory=list)
     mqtt: BrokerSettings | None = None
+    uplink: BrokerSettings | None = None  # the head-end's broker: `metergate gateway` then sends there
     keys: KeySettings | None = None
     push: PushSettings | None = None
     clock: ClockSettings = ClockSettings()

@@ -77,13 +77,24 @@ def site(file: SiteArgument) -> None:
 
 @app.command()
 def gateway(file: SiteArgument) -> None:
-    """Run the edge alone: meters into the log, and from the log into the store. No API.
+    """Run the edge alone: meters into the log, from there to the head-end ([uplink]) or into the store. No API.
 
     Example: metergate gateway /etc/metergate/site.toml
     """
     from metergate.commands.serve import run_site
 
     run_site(file, with_api=False)
+
+
+@app.command()
+def headend(file: Annotated[Path, typer.Argument(metavar="FILE", help="The head-end's configuration file.")]) -> None:
+    """Run the centre: take in what gateways send over the broker, keep it, and serve the API.
+
+    Example: metergate headend /etc/metergate/headend.toml
+    """
+    from metergate.commands.headend import run_headend
+
+    run_headend(file)
 
 
 @app.command()

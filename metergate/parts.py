@@ -10,7 +10,7 @@ import structlog
 
 from gateway.app import Gateway
 from metergate import health
-from metergate.site import EmbeddedSettings, SiteFile, devices_of, installations_of, moduli_of, points_of
+from metergate.site import EmbeddedSettings, SiteFile, StoreSettings, devices_of, installations_of, moduli_of, points_of
 from metering.model import SECOND
 from metering.ports import ReadingsStore
 from metering.secret import resolve_secret
@@ -89,11 +89,15 @@ def log_directory(data: Path) -> Path:
 
 def open_store(site: SiteFile) -> ReadingsStore:
     """Open the store that the file names."""
-    if isinstance(site.store, EmbeddedSettings):
-        return EmbeddedStore(site.gateway.data / "readings.db")
+    return open_store_of(site.store, site.gateway.data)
+
+
+def open_store_of(table: StoreSettings, data: Path) -> ReadingsStore:
+    """Open the store of a table; an embedded one lives in the folder `data`."""
+    if isinstance(table, EmbeddedSettings):
+        return EmbeddedStore(data / "readings.db")
     from storage.influxdb import InfluxSettings, InfluxStore  # noqa: PLC0415 - an extra that a small box need not have
 
-    table = site.store
     return InfluxStore(
         InfluxSettings(
             url=table.url,

@@ -27,6 +27,13 @@ READINGS_DROPPED = EventType("readings-dropped", "10.18.0.85")
 # Software (domain 11): started (242), stopped (243).
 GATEWAY_STARTED = EventType("gateway-started", "10.11.0.242")
 GATEWAY_STOPPED = EventType("gateway-stopped", "10.11.0.243")
+# Between gateway and head-end: a gateway sent what is not its own, what lies in the future, or what cannot be read; its
+# log was replaced or put back; the head-end does not know it or its version. No action is agreed on for these.
+READINGS_REFUSED = EventType("readings-refused", "10.12.0.0")
+READINGS_FROM_FUTURE = EventType("readings-from-future", "10.36.0.0")
+BATCH_QUARANTINED = EventType("batch-quarantined", "10.18.0.0")
+LOG_REPLACED = EventType("gateway-log-replaced", "10.18.0.24")
+VERSION_REFUSED = EventType("version-refused", "10.11.0.0")
 # Association (domain 10, subdomain 74): failed (85): another meter answers than the one that was installed.
 WRONG_METER = EventType("serial-mismatch", "3.10.74.85")
 # Security (domain 12): the meter refused its key or password; no action is agreed on.

@@ -17,6 +17,8 @@ LONGEST_RETRY_S = 30.0
 MAX_UNACKNOWLEDGED = 1000  # publishes on their way; beyond it the next is refused, not queued
 MAX_PACKET_BYTES = 1 << 20  # a longer packet cuts the connection before it fills our memory
 
+READ_BYTES = 64 * 1024  # asked of the socket at once
+
 
 @dataclass(frozen=True)
 class MqttSettings:
@@ -35,6 +37,7 @@ class MqttSettings:
     cert_file: Path | None = None
     key_file: Path | None = None
     keepalive_s: int = 30
+    max_packet_bytes: int = MAX_PACKET_BYTES
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return the context for TLS, or None where it is not used.
@@ -65,13 +68,15 @@ class Will(NamedTuple):
 
 
 class _BoundedClient(paho.Client):
-    """A paho client that never takes a packet larger than `MAX_PACKET_BYTES` into memory."""
+    """A paho client that never takes a packet larger than `max_packet` bytes into memory."""
+
+    max_packet = MAX_PACKET_BYTES
 
     def _sock_recv(self, bufsize: int) -> bytes:
         # paho asks for the whole rest of a packet; an OSError here is a lost connection to it.
-        if bufsize > MAX_PACKET_BYTES:
+        if bufsize > self.max_packet:
             raise ConnectionError(f"the broker sent a packet of {bufsize} bytes")
-        return super()._sock_recv(bufsize)
+        return super()._sock_recv(min(bufsize, READ_BYTES))
 
 
 def make_client(
@@ -86,6 +91,7 @@ def make_client(
         reconnect_on_failure=False,
         manual_ack=manual_ack,
     )
+    client.max_packet = settings.max_packet_bytes
     client.connect_timeout = CONNECT_S
     client.max_inflight_messages_set(MAX_UNACKNOWLEDGED)
     client.max_queued_messages_set(MAX_UNACKNOWLEDGED)

@@ -1,11 +1,13 @@
 """`metergate site` and `metergate gateway`: run until a signal says stop."""
 
+import asyncio
 from pathlib import Path
 
 import structlog
 import uvloop
 
 from gateway.master_key import forbid_core_dumps
+from metergate.edge import run_edge
 from metergate.logging import configure_logging
 from metergate.parts import Parts, build
 from metergate.signals import stop_on_signals
@@ -26,6 +28,12 @@ def run_site(file: Path, *, with_api: bool) -> None:
 
 
 async def _run(site: SiteFile, *, with_api: bool) -> None:
+    if site.uplink is not None and not with_api:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        logger.info("gateway runs", id=site.gateway.id, meters=len(site.meter), headend=site.uplink.host)
+        await run_edge(site, stop)
+        return
     parts = build(site, with_api=with_api)
     try:
         stop_on_signals(parts.stop)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metering.batch import COMPRESSED, VERSION, Batch, encode
 from metering.model import Block, Column, Kind, Layout, Source
-from storage.codec import MAX_BATCH_BYTES, count, pack, unpack
+from storage.codec import MAX_BATCH_BYTES, Origin, count, origin_of, pack, unpack, with_origin
 
 LAYOUT = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", -2, "int"),))
 
@@ -76,3 +76,20 @@ def test_any_bytes_are_a_batch_or_a_value_error(noise: bytes, *, compressed: boo
     with contextlib.suppress(ValueError):
         found = unpack(payload)
     assert found is None or isinstance(found, Batch)
+
+
+def test_a_record_with_an_origin_holds_the_gateways_own_bytes():
+    own = pack(Batch(5))
+    origin = Origin("g1", "0af3", 7, 9, 0xFFFFFFFF)
+    record = with_origin(origin, own)
+    assert record.endswith(own)
+    assert unpack(record) == unpack(own)
+    assert origin_of(record) == origin
+    assert origin_of(own) is None
+
+
+def test_a_record_that_is_cut_off_in_its_origin_is_refused():
+    record = with_origin(Origin("g1", "0af3", 7, 9), pack(Batch(5)))
+    for length in range(1, 30):
+        with pytest.raises(ValueError, match=r"cut off in its origin|empty payload"):
+            unpack(record[:length])

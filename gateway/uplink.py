@@ -1,0 +1,354 @@
+"""From the gateway's log to the head-end: a cursor that only receipts move, two lanes, and sending again. No meters.
+
+What the broker acknowledges proves nothing, so nothing rests on it. A receipt says which seqs the head-end has; what
+it lacks is sent: the newest by the live lane as it comes, older gaps by the backlog lane, oldest first, each with a
+window of its own, so that catching up never delays the present. What got no receipt in time is a gap again and is
+sent again after a pause that grows. What the log cannot deliver any more goes up as `Skipped`, counted.
+
+Seqs are only good within an epoch. Before anything is sent the head-end answers this very start with a receipt, and
+its check must fit our log: a log that was put back to an earlier state would give known seqs to new records, so it
+takes a new epoch and sends what it holds under that.
+"""
+
+import asyncio
+import random
+import secrets
+import zlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from paho.mqtt import client as paho
+
+from metering import wire
+from metering.errors import LinkDownError, StorageError
+from metering.model import Skipped
+from metering.ranges import Ranges
+from metering.timing import now
+from metering.wire import Control, Receipt, Status, Up, WireError
+from mqtt.client import MqttSettings, Will
+from mqtt.loop import ConnectionStatus, MqttConnection
+from storage.files import replace_file
+from storage.log import Log, Record
+
+CURSOR = "uplink"
+LIVE_WINDOW = 8  # messages of a lane that wait for their receipt
+BACKLOG_WINDOW = 8
+MESSAGE_RECORDS = 64
+MESSAGE_BYTES = 128 * 1024  # a message ends after the record that reaches it
+MAX_RECORD_BYTES = wire.MAX_UP_BYTES - 4096  # a longer record fits no message and is told as unreadable
+LIVE_RECORDS = 64  # a log that is behind by no more is live altogether
+RECEIPT_WAIT_S = 10.0  # for a receipt; then it is sent again
+LONGEST_WAIT_S = 300.0
+SPREAD = 0.5  # a pause is shortened by up to this part, by chance
+BIRTH_S = 10.0  # until a birth without an answer is repeated
+STATUS_S = 300.0
+TICK_S = 0.5
+MAX_CONTROLS = 100  # ids of controls that were done, to know them again
+
+_log = structlog.get_logger(__name__)
+
+
+class Facts(NamedTuple):
+    """What the status tells of the gateway."""
+
+    meters: int = 0
+    clock_suspect: bool = False
+    version: str = ""
+
+
+class Flight(NamedTuple):
+    """A message on its way: seqs `first` to `end` (exclusive)."""
+
+    first: int
+    end: int
+    due: float
+    live: bool
+
+
+class UplinkStatus(NamedTuple):
+    """How the uplink fares. `behind` are the seqs that the head-end has not."""
+
+    connection: ConnectionStatus
+    epoch: str
+    contiguous: int
+    behind: int
+    in_flight: int
+    sent: int
+    sent_again: int
+    put_back: int  # times that the log was found to be at an earlier state
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    log_epoch: str
+    epoch: str
+
+
+class Uplink:
+    """Brings one log to the head-end. `run` until told to stop."""
+
+    def __init__(
+        self, log: Log, state: Path, gateway: str, settings: MqttSettings, facts: Callable[[], Facts] = Facts
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._gateway = gateway
+        self._facts = facts
+        self._cursor = log.cursor(CURSOR, "first")
+        self._epoch = self._load_epoch()
+        self._boot = secrets.token_hex(8)
+        gone = wire.encode(Status(gateway, self._epoch, self._boot, online=False, at=now()))
+        self._connection = MqttConnection(
+            settings,
+            self._message,
+            on_up=self._up,
+            on_down=self._down,
+            will=Will(wire.topic(gateway, "status"), gone),
+        )
+        self._connection.subscribe([wire.topic(gateway, "receipt"), wire.topic(gateway, "control")])
+        self._have = Ranges()
+        self._contiguous = 0
+        self._answered = False  # the head-end has answered this boot
+        self._live_at = 0
+        self._again = Ranges()
+        self._flights: list[Flight] = []
+        self._failed = 0
+        self._hold_until = 0.0
+        self._receipts: deque[Receipt] = deque(maxlen=16)
+        self._done: deque[str] = deque(maxlen=MAX_CONTROLS)
+        self._wake = asyncio.Event()
+        self._next_status = 0.0
+        self._sent = self._sent_again = self._put_back = 0
+        self._highest = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the connection and send until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            link = group.create_task(self._connection.run(stop))
+            pump = group.create_task(self._pump())
+            watch = group.create_task(self._watch())
+            await stop.wait()
+            for task in (pump, watch):
+                task.cancel()
+            await link
+
+    def status(self) -> UplinkStatus:
+        """Return how it fares."""
+        behind = self._log.next_seq - 1 - self._have.count(1, self._log.next_seq)
+        return UplinkStatus(
+            self._connection.status(),
+            self._epoch,
+            self._contiguous,
+            max(0, behind),
+            len(self._flights),
+            self._sent,
+            self._sent_again,
+            self._put_back,
+        )
+
+    # --- the epoch ----------------------------------------------------------------------------------------------------
+
+    def _load_epoch(self) -> str:
+        try:
+            saved = msgspec.json.decode(self._state.read_bytes(), type=_Saved)
+        except (OSError, msgspec.MsgspecError):
+            return self._log.epoch
+        return saved.epoch if saved.log_epoch == self._log.epoch else self._log.epoch
+
+    def _fits(self, receipt: Receipt) -> bool:
+        """Tell whether what the head-end has is what our log had: the record of the check is the same."""
+        following = self._log.next_seq
+        highest = max([receipt.contiguous, *(last for _, last in receipt.held)])
+        if highest >= following:
+            return False
+        if receipt.check is None or not receipt.check[1]:
+            return True
+        found = self._log.read(receipt.check[0], 1)
+        if not found or not isinstance(found[0], Record):
+            return True  # let go since: nothing to compare
+        return zlib.crc32(found[0].payload) == receipt.check[1]
+
+    def _begin_anew(self) -> None:
+        """Go on under a new epoch: the log was put back, and its seqs mean other records than the head-end's."""
+        epoch = secrets.token_hex(16)
+        replace_file(self._state, msgspec.json.encode(_Saved(self._log.epoch, epoch)))
+        _log.error("the log was put back to an earlier state; it goes on under a new epoch", old=self._epoch, new=epoch)
+        self._epoch = epoch
+        self._put_back += 1
+        self._answered = False
+        self._have, self._flights, self._contiguous = Ranges(), [], 0
+        self._next_status = 0.0
+
+    # --- what comes ---------------------------------------------------------------------------------------------------
+
+    def _up(self) -> None:
+        self._next_status = 0.0
+        self._hold_until = 0.0
+        self._wake.set()
+
+    def _down(self) -> None:
+        self._flights = []  # gaps again, once connected
+        self._answered = False
+
+    def _message(self, message: paho.MQTTMessage) -> None:
+        leaf = message.topic.rpartition("/")[2]
+        try:
+            if leaf == "receipt":
+                self._receipts.append(wire.decode(bytes(message.payload), Receipt))
+            elif leaf == "control":
+                self._control(wire.decode(bytes(message.payload), Control))
+        except WireError as error:
+            _log.warning("a message of the head-end that cannot be read", leaf=leaf, reason=str(error))
+        self._wake.set()
+
+    def _control(self, control: Control) -> None:
+        if control.id in self._done or control.epoch != self._epoch:
+            return
+        self._done.append(control.id)
+        first, last = max(1, control.first), min(control.last, self._log.next_seq - 1)
+        if control.kind == "afresh":
+            first, last = 1, self._log.next_seq - 1
+        self._again.add(first, last + 1)
+
+    def _take(self, receipt: Receipt) -> None:
+        """Take up what the head-end has. Blocking: it reads the log and moves the cursor."""
+        if receipt.epoch != self._epoch or (not self._answered and receipt.boot != self._boot):
+            return  # of another log, or from before this start: the answer to our birth comes
+        if not self._fits(receipt):
+            self._begin_anew()
+            return
+        have = Ranges([(1, receipt.contiguous + 1), *((first, last + 1) for first, last in receipt.held)])
+        if have.total > self._have.total:
+            self._failed, self._hold_until = 0, 0.0
+        self._have, self._contiguous = have, receipt.contiguous
+        self._flights = [each for each in self._flights if have.count(each.first, each.end) < each.end - each.first]
+        position = max(receipt.contiguous + 1, self._log.first_seq)
+        if position != self._cursor.position:
+            self._cursor.move(position)
+        if not self._answered:
+            self._answered = True
+            behind = self._log.next_seq - self._contiguous - 1
+            self._live_at = self._contiguous + 1 if behind <= LIVE_RECORDS else self._log.next_seq
+
+    # --- what goes ----------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Wake the pump when the log grows."""
+        while True:
+            await self._log.wait_for(max(self._live_at, self._log.next_seq))
+            self._wake.set()
+
+    async def _pump(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                while self._receipts:
+                    receipt = self._receipts.popleft()
+                    await asyncio.to_thread(self._take, receipt)
+                if self._connection.status().connected:
+                    self._say_status()
+                    if self._answered:
+                        await self._send()
+            except (StorageError, LinkDownError, OSError) as error:
+                _log.warning("the uplink waits", reason=str(error))
+                await asyncio.sleep(TICK_S)
+            try:
+                await asyncio.wait_for(self._wake.wait(), TICK_S)
+            except TimeoutError:
+                continue
+
+    async def _send(self) -> None:
+        clock = asyncio.get_running_loop().time()
+        late = [each for each in self._flights if each.due <= clock]
+        if late:
+            self._flights = [each for each in self._flights if each.due > clock]
+            self._failed += 1
+            longest = min(LONGEST_WAIT_S, RECEIPT_WAIT_S * 2.0 ** min(self._failed - 1, 10))
+            self._hold_until = clock + longest * (1 - SPREAD * random.random()) * min(1, self._failed - 1)  # noqa: S311 - spreads a fleet
+        if clock < self._hold_until:
+            return
+        while self._room(live=True) and self._live_at < self._log.next_seq:
+            if not await self._fly(self._live_at, self._log.next_seq, live=True):
+                break
+        while self._room(live=False) and (gap := self._next_gap()) is not None:
+            if not await self._fly(*gap, live=False):
+                break
+
+    def _room(self, *, live: bool) -> bool:
+        window = LIVE_WINDOW if live else BACKLOG_WINDOW
+        return sum(each.live == live for each in self._flights) < window
+
+    def _next_gap(self) -> tuple[int, int] | None:
+        """Return the oldest seqs that are neither held nor on their way, or that were asked for once more."""
+        taken = Ranges((each.first, each.end) for each in self._flights)
+        for start, end in self._again:
+            return start, end
+        taken.update(self._have)
+        return next(taken.gaps(1, min(self._live_at, self._log.next_seq)), None)
+
+    async def _fly(self, first: int, end: int, *, live: bool) -> bool:
+        """Send one message of seqs from `first`, below `end`; False where the log gives none."""
+        up, after = await asyncio.to_thread(self._message_of, first, end)
+        if up is None:
+            return False
+        self._connection.publish(wire.topic(self._gateway, "up"), wire.encode(up))
+        wait = min(LONGEST_WAIT_S, RECEIPT_WAIT_S * 2.0 ** min(self._failed, 10))
+        self._flights.append(Flight(first, after, asyncio.get_running_loop().time() + wait, live))
+        self._sent += 1
+        self._sent_again += after <= self._highest
+        self._highest = max(self._highest, after)
+        self._again.remove(first, after)
+        if live:
+            self._live_at = after
+        return True
+
+    def _message_of(self, first: int, end: int) -> tuple[Up | None, int]:
+        """Return a message of the records from `first` on, and the seq after its last. Blocking."""
+        records: list[bytes | Skipped] = []
+        size, seq = 0, first
+        for item in self._log.read(first, min(MESSAGE_RECORDS, end - first), MESSAGE_BYTES):
+            record, after = _wire_form(item, seq)
+            length = len(record) if isinstance(record, bytes) else 0
+            if records and size + length > MAX_RECORD_BYTES:
+                break
+            records.append(record)
+            size, seq = size + length, after
+            if seq >= end:
+                break
+        return (Up(self._epoch, first, records), seq) if records else (None, first)
+
+    def _say_status(self) -> None:
+        """Publish the status when it is time: at each connect until it is answered, and now and then."""
+        clock = asyncio.get_running_loop().time()
+        if clock < self._next_status:
+            return
+        facts = self._facts()
+        status = Status(
+            self._gateway,
+            self._epoch,
+            self._boot,
+            facts.version,
+            facts.meters,
+            self._log.first_seq,
+            self._log.next_seq,
+            self._contiguous,
+            facts.clock_suspect,
+            online=True,
+            at=now(),
+        )
+        self._connection.publish(wire.topic(self._gateway, "status"), wire.encode(status), retain=True)
+        self._next_status = clock + (STATUS_S if self._answered else BIRTH_S)
+
+
+def _wire_form(item: Record | Skipped, seq: int) -> tuple[bytes | Skipped, int]:
+    """Return an item of the log as it goes up, and the seq after it."""
+    if isinstance(item, Record):
+        if len(item.payload) > MAX_RECORD_BYTES:
+            return Skipped(item.seq, item.seq, "quarantined"), item.seq + 1
+        return item.payload, item.seq + 1
+    if item.from_seq < seq:
+        item = msgspec.structs.replace(item, from_seq=seq)
+    return item, item.to_seq + 1
