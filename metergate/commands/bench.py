@@ -22,6 +22,7 @@ BARS: dict[str, tuple[str, str]] = {
     "dlms-day-range": ("dlms_day_range", "run"),
     "hdlc-check": ("hdlc_check", "run"),
     "log-append": ("log_append", "run"),
+    "inbox": ("inbox", "run"),
     "influxdb-write": ("influxdb_write", "run"),
     "month-read": ("month_read", "run"),
     "gateway-memory": ("gateway_memory", "run"),
