@@ -1,8 +1,8 @@
-"""Bearer tokens of the API: made, listed, revoked and verified against a small SQLite file. Not the HTTP side of it.
+"""Bearer tokens of the API: made, listed, revoked and verified against a table. Not the HTTP side of it.
 
 A token reads `mg_<id>_<secret>`: the id (8 hex digits) is public and finds the row, the secret has 256 random bits.
 Only SHA-256 of the secret is stored. A slow password hash would add nothing: nobody can guess 256 random bits, however
-fast the hash, and a fast one lets every request be verified against the file, so that a revocation holds at once.
+fast the hash, and a fast one lets every request be verified against the table, so that a revocation holds at once.
 """
 
 import hashlib
@@ -10,14 +10,18 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from headend.state.rows import put
+from headend.state.store import State, cause
+from headend.state.tables import TOKEN_NAME, tokens
 from metering import timing
 from metering.errors import StorageError
 
@@ -26,22 +30,8 @@ SCOPES = ("readings:read", "commands:request", "commands:approve", "audit:read",
 BUSY_TIMEOUT_MS = 5_000  # how long one process waits while another writes
 _TOKEN = re.compile(r"mg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _REGION = re.compile(r"(?:[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64})*)?")
-_NAME_LENGTH = 100
+_Result = TypeVar("_Result")
 _NOBODY = hashlib.sha256(b"").digest()
-
-_metadata = sa.MetaData()
-_tokens = sa.Table(
-    "tokens",
-    _metadata,
-    sa.Column("id", sa.String(8), primary_key=True),
-    sa.Column("name", sa.String(_NAME_LENGTH), nullable=False),
-    sa.Column("hash", sa.LargeBinary(32), nullable=False),
-    sa.Column("scopes", sa.Text, nullable=False),  # JSON list
-    sa.Column("regions", sa.Text, nullable=False),  # JSON list
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-    sa.Column("expires_at", sa.BigInteger),
-    sa.Column("revoked_at", sa.BigInteger),
-)
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -66,17 +56,14 @@ class TokenInfo(msgspec.Struct, frozen=True):
 
 
 class TokenBook:
-    """The tokens in a SQLite file. Several processes and threads may use it at once."""
+    """The tokens in a SQLite file of a single site, or in the head-end's state. Several processes may use it at once.
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the file, readable by its owner alone. Raises `StorageError`."""
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._engine = sa.create_engine(f"sqlite:///{path}")
-            sa.event.listen(self._engine, "connect", _prepare)
-            _metadata.create_all(self._engine)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
-            raise StorageError(f"the tokens in {path} cannot be opened: {error}", retry=True) from error
+    A file of tokens alone is left as it is: it needs no migration until somebody opens it as a state.
+    """
+
+    def __init__(self, place: Path | State) -> None:
+        """Open or create the file, readable by its owner alone, or use the state. Raises `StorageError`."""
+        self._place = place if isinstance(place, State) else _open(place)
 
     def create(
         self,
@@ -93,8 +80,8 @@ class TokenBook:
             ValueError: an empty name, an unknown scope, no scope, no region, or a region that is not a path.
 
         """
-        if not name.strip() or len(name) > _NAME_LENGTH:
-            raise ValueError(f"a token's name has 1 to {_NAME_LENGTH} characters")
+        if not name.strip() or len(name) > TOKEN_NAME:
+            raise ValueError(f"a token's name has 1 to {TOKEN_NAME} characters")
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise ValueError(f"{unknown[0] if unknown else 'no scope'!r} is not a scope; choose of {', '.join(SCOPES)}")
@@ -113,29 +100,25 @@ class TokenBook:
             "created_at": timing.now(),
             "expires_at": expires_at,
         }
-        self._write(sa.insert(_tokens).values(row))
+        self._write(lambda connection: put(connection, tokens, row))
         return f"mg_{identity}_{secret}"
 
     def list(self) -> list[TokenInfo]:
         """Return all tokens, the oldest first, revoked and expired ones too."""
-        query = sa.select(*(column for column in _tokens.c if column.name != "hash")).order_by(
-            _tokens.c.created_at, _tokens.c.id
+        query = sa.select(*(column for column in tokens.c if column.name != "hash")).order_by(
+            tokens.c.created_at, tokens.c.id
         )
-        try:
-            with self._engine.connect() as connection:
-                rows = connection.execute(query).all()
-        except sa.exc.SQLAlchemyError as error:
-            raise StorageError(f"the tokens cannot be read: {_cause(error)}", retry=True) from error
+        rows = self._read(lambda connection: connection.execute(query).all())
         return [TokenInfo(row.id, row.name, _texts(row.scopes), _texts(row.regions), *row[4:]) for row in rows]
 
     def revoke(self, identity: str) -> bool:
         """End a token, by its public id, from the next request on. Return False where there is no such token."""
-        found = self._write(
-            sa.update(_tokens)
-            .where(_tokens.c.id == identity)
-            .values(revoked_at=sa.func.coalesce(_tokens.c.revoked_at, timing.now()))
+        statement = (
+            sa.update(tokens)
+            .where(tokens.c.id == identity)
+            .values(revoked_at=sa.func.coalesce(tokens.c.revoked_at, timing.now()))
         )
-        return found > 0
+        return self._write(lambda connection: connection.execute(statement).rowcount) > 0
 
     def verify(self, plaintext: str, now: int | None = None) -> Grant | None:
         """Return what this token may do; None where it is malformed, unknown, expired or revoked.
@@ -145,11 +128,7 @@ class TokenBook:
         match = _TOKEN.fullmatch(plaintext)
         if match is None:
             return None
-        try:
-            with self._engine.connect() as connection:
-                row = connection.execute(_BY_ID, {"identity": match[1]}).one_or_none()
-        except sa.exc.SQLAlchemyError as error:
-            raise StorageError(f"the tokens cannot be read: {_cause(error)}", retry=True) from error
+        row = self._read(lambda connection: connection.execute(_BY_ID, {"identity": match[1]}).one_or_none())
         given = hashlib.sha256(match[2].encode()).digest()
         same = hmac.compare_digest(given, row.hash if row is not None else _NOBODY)
         if row is None or not same or row.revoked_at is not None:
@@ -159,18 +138,41 @@ class TokenBook:
         return Grant(row.id, row.name, frozenset(_texts(row.scopes)), _texts(row.regions))
 
     def close(self) -> None:
-        """Close the file."""
-        self._engine.dispose()
+        """Close the file; a state is closed by who opened it."""
+        if isinstance(self._place, sa.Engine):
+            self._place.dispose()
 
-    def _write(self, statement: sa.Insert | sa.Update) -> int:
+    def _read(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        if isinstance(self._place, State):
+            return self._place.read(work)
         try:
-            with self._engine.begin() as connection:
-                return connection.execute(statement).rowcount
+            with self._place.connect() as connection:
+                return work(connection)
         except sa.exc.SQLAlchemyError as error:
-            raise StorageError(f"the tokens cannot be written: {_cause(error)}", retry=True) from error
+            raise StorageError(f"the tokens cannot be read: {cause(error)}", retry=True) from error
+
+    def _write(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        if isinstance(self._place, State):
+            return self._place.write(work)
+        try:
+            with self._place.begin() as connection:
+                return work(connection)
+        except sa.exc.SQLAlchemyError as error:
+            raise StorageError(f"the tokens cannot be written: {cause(error)}", retry=True) from error
 
 
-_BY_ID = sa.select(_tokens).where(_tokens.c.id == sa.bindparam("identity"))
+_BY_ID = sa.select(tokens).where(tokens.c.id == sa.bindparam("identity"))
+
+
+def _open(path: Path) -> sa.Engine:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        engine = sa.create_engine(f"sqlite:///{path}")
+        sa.event.listen(engine, "connect", _prepare)
+        tokens.create(engine, checkfirst=True)
+    except (OSError, sa.exc.SQLAlchemyError) as error:
+        raise StorageError(f"the tokens in {path} cannot be opened: {error}", retry=True) from error
+    return engine
 
 
 def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
@@ -179,11 +181,6 @@ def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")  # a writer in another process never keeps a request waiting
     cursor.execute("PRAGMA synchronous=FULL")  # a revocation that was confirmed holds after a power cut
     cursor.close()
-
-
-def _cause(error: sa.exc.SQLAlchemyError) -> str:
-    """Return the database's own words: SQLAlchemy's would print the statement with its parameters."""
-    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
 
 
 def _texts(raw: str) -> tuple[str, ...]:
