@@ -1,0 +1,140 @@
+"""Uplink and intake over a real Mosquitto: a log that was put back, a backlog beside the present, a control."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.uplink import Uplink
+from headend.inbox.mqtt import MqttInbox
+from headend.intake import Intake
+from headend.ledger_file import LedgerFile
+from metering import wire
+from metering.batch import Batch
+from metering.wire import Control
+from mqtt.client import MqttSettings
+from simulators.broker import MosquittoBroker, find_mosquitto
+from storage.codec import origin_of, pack, unpack
+from storage.log import Log, Record
+from storage.quarantine import Quarantine
+from tests.faults.site_process import until
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[MosquittoBroker]:
+    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
+    made = MosquittoBroker()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intake]:
+    log = Log.open(tmp_path / "centre")
+    inbox = MqttInbox(MqttSettings("127.0.0.1", "centre", broker.port, max_packet_bytes=80 << 20))
+    ledger = LedgerFile(tmp_path / "ledger", log)
+    intake = Intake(inbox, log, ledger, Quarantine(tmp_path / "bad"), {"g1"}.__contains__, lambda _g, _d: True)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(inbox.run(stop))
+        group.create_task(intake.run(stop))
+        yield intake
+        stop.set()
+    log.close()
+
+
+@asynccontextmanager
+async def sending(folder: Path, port: int) -> AsyncIterator[tuple[Log, Uplink]]:
+    log = Log.open(folder / "log")
+    uplink = Uplink(log, folder / "uplink.json", "g1", MqttSettings("127.0.0.1", "g1", port))
+    stop = asyncio.Event()
+    task = asyncio.create_task(uplink.run(stop))
+    try:
+        yield log, uplink
+    finally:
+        stop.set()
+        await task
+        log.close()
+
+
+async def delivered(log: Log, uplink: Uplink) -> None:
+    async def all_told() -> bool:
+        return uplink.status().contiguous == log.next_seq - 1
+
+    await until(all_told, "the receipt for all")
+
+
+def held(intake: Intake) -> list[int]:
+    found = intake._log.read(1, 100_000, 1 << 30)
+    return [unpack(item.payload).created_at for item in found if isinstance(item, Record) and origin_of(item.payload)]
+
+
+async def append(log: Log, *numbers: int) -> None:
+    await asyncio.to_thread(log.append_now, [pack(Batch(number)) for number in numbers])
+
+
+async def test_a_log_that_was_put_back_takes_a_new_epoch_and_what_it_then_reads_is_not_lost(
+    broker: MosquittoBroker, centre: Intake, tmp_path: Path
+):
+    folder = tmp_path / "gateway"
+    async with sending(folder, broker.port) as (log, uplink):
+        await append(log, 1, 2, 3)
+        await delivered(log, uplink)
+    shutil.copytree(folder, tmp_path / "image")
+    async with sending(folder, broker.port) as (log, uplink):
+        await append(log, 4, 5)
+        await delivered(log, uplink)
+        first = uplink.status().epoch
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "image", folder)
+    log = Log.open(folder / "log")
+    await append(log, 104, 105, 106)  # more than the head-end knows: the numbers alone would not tell
+    log.close()
+    async with sending(folder, broker.port) as (log, uplink):
+        await delivered(log, uplink)
+        assert uplink.status().put_back == 1
+        assert uplink.status().epoch != first
+    assert {1, 2, 3, 4, 5, 104, 105, 106} == set(held(centre))
+
+
+async def test_a_backlog_does_not_delay_what_is_read_now(broker: MosquittoBroker, centre: Intake, tmp_path: Path):
+    folder = tmp_path / "gateway"
+    log = Log.open(folder / "log")
+    await append(log, *range(20_000))
+    log.close()
+    async with sending(folder, broker.port) as (log, uplink):
+
+        async def begun() -> bool:
+            return uplink.status().sent > 0
+
+        await until(begun, "the backlog")
+        await append(log, 1_000_000)
+        await delivered(log, uplink)
+    found = held(centre)
+    assert len(found) == 20_001
+    assert found.index(1_000_000) < 10_000
+
+
+async def test_a_control_has_seqs_sent_again_once(broker: MosquittoBroker, centre: Intake, tmp_path: Path):
+    async with sending(tmp_path / "gateway", broker.port) as (log, uplink):
+        await append(log, *range(10))
+        await delivered(log, uplink)
+        before = centre.counts.duplicates
+        ask = wire.encode(Control("c1", "replay", log.epoch, 3, 5))
+        for _ in range(2):
+            await centre._inbox.publish(wire.topic("g1", "control"), ask, retain=False)
+
+        async def again() -> bool:
+            return centre.counts.duplicates >= before + 3
+
+        await until(again, "the seqs once more")
+        await append(log, 10)
+        await delivered(log, uplink)
+    assert centre.counts.duplicates == before + 3
+    assert len(held(centre)) == 11
