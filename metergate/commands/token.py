@@ -1,8 +1,10 @@
 """`metergate token`: makes, lists and revokes the API's bearer tokens. It prints a token once, when it is made."""
 
+import tomllib
 from pathlib import Path
 
 from headend.tokens import TokenBook, TokenInfo
+from metergate.headend_file import load_headend
 from metergate.site import load_site
 from metering import timing
 from metering.errors import ConfigError
@@ -56,6 +58,14 @@ def _state(token: TokenInfo, now: int) -> str:
 
 
 def _book(file: Path) -> TokenBook:
-    data = load_site(file).gateway.data
+    data = load_headend(file).headend.data if _is_headend(file) else load_site(file).gateway.data
     data.mkdir(parents=True, exist_ok=True)
     return TokenBook(data / "state.db")
+
+
+def _is_headend(file: Path) -> bool:
+    """Tell whether a file is a head-end's; what is wrong with it is told by whoever loads it."""
+    try:
+        return "headend" in tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
