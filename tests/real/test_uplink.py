@@ -10,12 +10,13 @@ import pytest
 
 from gateway.uplink import Uplink
 from headend.inbox.mqtt import MqttInbox
-from headend.intake import Intake
+from headend.intake import STRIKES, Intake
 from headend.ledger_file import LedgerFile
 from metering import wire
 from metering.batch import Batch
 from metering.wire import Control
 from mqtt.client import MqttSettings
+from mqtt.loop import MqttConnection
 from simulators.broker import MosquittoBroker, find_mosquitto
 from storage.codec import origin_of, pack, unpack
 from storage.log import Log, Record
@@ -138,3 +139,28 @@ async def test_a_control_has_seqs_sent_again_once(broker: MosquittoBroker, centr
         await delivered(log, uplink)
     assert centre.counts.duplicates == before + 3
     assert len(held(centre)) == 11
+
+
+async def test_a_message_of_64_mb_is_put_aside_and_cuts_nobody_off(
+    broker: MosquittoBroker, centre: Intake, tmp_path: Path
+):
+    hostile = MqttConnection(MqttSettings("127.0.0.1", "hostile", broker.port), lambda _: None)
+    stop = asyncio.Event()
+    task = asyncio.create_task(hostile.run(stop))
+    async with sending(tmp_path / "gateway", broker.port) as (log, uplink):
+        await append(log, 1)
+        await delivered(log, uplink)
+        for _ in range(STRIKES):
+            hostile.publish("m/v1/g1/up", bytes(64 << 20))
+
+        async def put_aside() -> bool:
+            return centre.counts.quarantined == 1
+
+        await until(put_aside, "the quarantine")
+        await append(log, 2)
+        await delivered(log, uplink)
+    stop.set()
+    await task
+    inbox = centre._inbox
+    assert isinstance(inbox, MqttInbox)
+    assert inbox.status().connects == 1
