@@ -31,7 +31,12 @@ REPLY = 65_536  # bytes that a reply may have, unless its profile says more
 COPIES = 5
 WAIT_S = 60.0
 TITLE = b"MGC\0\0\0\0\1"
-REALLY_LONG = {"many arrays in arrays", "a value of 60000 bytes", "segments for a million bytes"}
+REALLY_LONG = {
+    "many arrays in arrays",
+    "a value of 60000 bytes",
+    "segments for a million bytes",
+    "blocks for ever",  # as many bytes as one reply may have do come before it is left
+}
 CASES = [(transport, name) for transport in ("wrapper", "hdlc") for name in DLMS] + [("hdlc", n) for n in HDLC_ALONE]
 
 
