@@ -4,8 +4,6 @@ A profile is `collector/profiles/dlms_<vendor>_<model>.toml`, or a file of the u
 units, capture objects and periods are the meter's own to say; here stands what it does not say.
 """
 
-import re
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -23,15 +21,13 @@ from collector.dlms_tables import (
     Table,
 )
 from collector.fields import Obis, Seconds
+from collector.profile_files import choose_points, find_profile, names_of
 from collector.toml_file import unique, validate
-from metering.errors import ConfigError
 from metering.model import Kind
 
-PROFILES = Path(__file__).parent / "profiles"
 PREFIX = "dlms_"
 MAX_REPLY = 65536  # bytes of one answer, all its blocks together, unless the profile says more
 LARGEST_REPLY = 1 << 24
-_NAME = re.compile(r"dlms_[a-z0-9_]{1,59}")
 _CACHED = 256
 
 
@@ -104,12 +100,7 @@ class DlmsProfile(Table):
             ConfigError: the profile has no point of a name.
 
         """
-        for name in names:
-            if name not in self._by_name:
-                near = get_close_matches(name, self._by_name, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"the profile {self.name} has no point {name!r}{hint}")
-        return tuple(point for point in self.points if not names or point.name in names)
+        return choose_points(self.name, self._by_name, names)
 
     def moduli(self) -> dict[str, int]:
         """Return, for each OBIS code of a running total, the stored value at which it begins again, where known."""
@@ -128,8 +119,7 @@ def is_dlms(profile: str) -> bool:
 
 def dlms_profile_names(extra: Path | None = None) -> list[str]:
     """Return the names of all profiles of DLMS meters, those of the user's own folder among them."""
-    folders = [folder for folder in (PROFILES, extra) if folder]
-    return sorted({path.stem for folder in folders for path in folder.glob(f"{PREFIX}*.toml")})
+    return names_of(PREFIX, extra)
 
 
 @lru_cache(maxsize=_CACHED)
@@ -140,13 +130,7 @@ def load_dlms_profile(name: str, extra: Path | None = None) -> DlmsProfile:
         ConfigError: there is no such profile, or its file is wrong (names file, line and key).
 
     """
-    known = dlms_profile_names(extra)
-    if not _NAME.fullmatch(name) or name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-        raise ConfigError(f"there is no profile {name!r}; {hint}")
-    own = extra / f"{name}.toml" if extra else None
-    return read_dlms_profile(own if own and own.exists() else PROFILES / f"{name}.toml")
+    return read_dlms_profile(find_profile(name, dlms_profile_names(extra), extra))
 
 
 def read_dlms_profile(path: Path) -> DlmsProfile:

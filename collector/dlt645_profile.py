@@ -28,13 +28,12 @@ from collector.dlt645_tables import (
     Table,
 )
 from collector.fields import Seconds
-from collector.profile import PROFILES
+from collector.profile_files import choose_points, find_profile, names_of
 from collector.protocols.dlt645.frame import MAX_DATA, MAX_READ_DATA
 from collector.protocols.dlt645.identifiers import EDITIONS, EditionName
 from collector.protocols.dlt645.load_record import RecordLayout
 from collector.protocols.dlt645.reading import MAX_JOINED
 from collector.toml_file import error_at, unique, validate
-from metering.errors import ConfigError
 from metering.model import Kind
 
 PREFIX = "dlt645_"
@@ -118,12 +117,7 @@ class Dlt645Profile(Table):
             ConfigError: the profile has no point of a name.
 
         """
-        for name in names:
-            if name not in self._by_name:
-                near = get_close_matches(name, self._by_name, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"the profile {self.name} has no point {name!r}{hint}")
-        return tuple(point for point in self.points if not names or point.name in names)
+        return choose_points(self.name, self._by_name, names)
 
     def moduli(self) -> dict[str, int]:
         """Return, for each OBIS code of a running total, the stored value at which it begins again, where known."""
@@ -142,8 +136,7 @@ def is_dlt645(profile: str) -> bool:
 
 def dlt645_profile_names(extra: Path | None = None) -> list[str]:
     """Return the names of all profiles of DL/T 645 meters."""
-    folders = [folder for folder in (PROFILES, extra) if folder]
-    return sorted({path.stem for folder in folders for path in folder.glob(f"{PREFIX}*.toml")})
+    return names_of(PREFIX, extra)
 
 
 @lru_cache(maxsize=_CACHED)
@@ -154,13 +147,7 @@ def load_dlt645_profile(name: str, extra: Path | None = None) -> Dlt645Profile:
         ConfigError: there is no such profile, or its file is wrong (names file, line and key).
 
     """
-    known = dlt645_profile_names(extra)
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-        raise ConfigError(f"there is no profile {name!r}; {hint}")
-    own = extra / f"{name}.toml" if extra else None
-    return read_dlt645_profile(own if own and own.exists() else PROFILES / f"{name}.toml")
+    return read_dlt645_profile(find_profile(name, dlt645_profile_names(extra), extra))
 
 
 def read_dlt645_profile(path: Path) -> Dlt645Profile:

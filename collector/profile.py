@@ -6,7 +6,6 @@ A profile is `collector/profiles/<vendor>_<model>.toml`, or a file of the user's
 import math
 import re
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,17 +13,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from collector.fields import Obis, Seconds, Unit
+from collector.profile_files import choose_points, find_profile, names_of
 from collector.protocols.modbus import MAX_READ_REGISTERS
 from collector.protocols.modbus_times import parse_format
 from collector.protocols.modbus_values import REGISTERS, ByteOrder, ValueSpec, ValueType, WordOrder
 from collector.toml_file import unique, validate
-from metering.errors import ConfigError
 from metering.model import Kind, Number
 from metering.obis import parse_obis
 
-PROFILES = Path(__file__).parent / "profiles"
 OTHER_KINDS = ("mqtt_", "dlms_", "dlt645_")  # the names of profiles that are other kinds of files begin so
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 _CACHED = 256
 # Stored integers have 64 bits: a type of so many bits leaves room for so large a multiplier.
 LARGEST_MULTIPLIER = 2**31
@@ -234,12 +231,7 @@ class Profile(_Table):
             ConfigError: the profile has no point of a name.
 
         """
-        for name in names:
-            if name not in self._by_name:
-                near = get_close_matches(name, self._by_name, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"the profile {self.name} has no point {name!r}{hint}")
-        return tuple(point for point in self.points if not names or point.name in names)
+        return choose_points(self.name, self._by_name, names)
 
     def moduli(self) -> dict[str, int]:
         """Return, for each OBIS code of a running total, the stored value at which it begins again, where known."""
@@ -261,9 +253,7 @@ def _stored(shown: float | None, scale: int) -> float | None:
 
 def profile_names(extra: Path | None = None) -> list[str]:
     """Return the names of all Modbus profiles, those of the user's own folder among them."""
-    folders = [PROFILES] if extra is None else [PROFILES, extra]
-    found = {path.stem for folder in folders for path in folder.glob("*.toml")}
-    return sorted(name for name in found if not name.startswith(OTHER_KINDS))
+    return [name for name in names_of("", extra) if not name.startswith(OTHER_KINDS)]
 
 
 @lru_cache(maxsize=_CACHED)
@@ -274,13 +264,7 @@ def load_profile(name: str, extra: Path | None = None) -> Profile:
         ConfigError: there is no such profile, or its file is wrong (names file, line and key).
 
     """
-    known = profile_names(extra)
-    if not _NAME.fullmatch(name) or name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-        raise ConfigError(f"there is no profile {name!r}; {hint}")
-    own = extra / f"{name}.toml" if extra else None
-    return read_profile(own if own and own.exists() else PROFILES / f"{name}.toml")
+    return read_profile(find_profile(name, profile_names(extra), extra))
 
 
 def read_profile(path: Path) -> Profile:
