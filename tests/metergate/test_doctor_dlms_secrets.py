@@ -171,7 +171,9 @@ def test_missing_keys_are_told_and_the_meter_is_not_asked(site: DlmsSite, endpoi
 
 
 @pytest.mark.parametrize(
-    ("master", "says"), [(None, "cannot be read"), (make_master(), "the master key is not the one of")]
+    ("master", "says"),
+    [(None, "cannot be read"), (make_master(), "the master key is not the one of")],
+    ids=["missing", "another"],
 )
 def test_a_master_key_that_opens_nothing_is_told(
     site: DlmsSite, endpoints: Endpoints, master: str | None, says: str
