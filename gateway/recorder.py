@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from metering.batch import Batch
 from metering.errors import StorageError
 from metering.events import READINGS_DROPPED, EventType
-from metering.model import Block, Event, Expectation
+from metering.model import Block, Event, Expectation, JournalEntry
 from storage.codec import pack
 from storage.log import Log
 
@@ -56,6 +56,7 @@ class Recorder:
         self._blocks: list[Block] = []
         self._events: list[Event] = []
         self._expectations: list[Expectation] = []
+        self._journal: list[JournalEntry] = []
         self._pending = 0
         self._dropped: Counter[str] = Counter()
         self._total_dropped = 0
@@ -87,6 +88,11 @@ class Recorder:
         """Note an event of the gateway's own, now."""
         now = self._clock.now()
         self.note(Event(device or self._source, now, kind.code, kind.name, now, detail))
+
+    def journal(self, kind: str, name: str, state: str, **detail: str) -> None:
+        """Note an entry of the gateway's journal for the next commit."""
+        if len(self._journal) < MAX_PENDING_READINGS:
+            self._journal.append(JournalEntry(self._clock.now(), kind, name, state, detail))
 
     def promise(self, expectations: list[Expectation]) -> None:
         """Take changes of what is promised to be read."""
@@ -125,7 +131,7 @@ class Recorder:
         if self._dropped and not self._refusal:
             self._tell_dropped()
         left = len(self._blocks)  # what comes meanwhile waits for its own commit: small commits wear flash out
-        while left or self._events or self._expectations:
+        while left or self._events or self._expectations or self._journal:
             batches = self._take(left)
             left -= sum(len(batch.blocks) for batch in batches)
             if not await self._append(batches):
@@ -150,6 +156,7 @@ class Recorder:
                 continue
             del self._events[: len(batch.events)]
             del self._expectations[: len(batch.expectations)]
+            del self._journal[: len(batch.journal)]
             size = batch.count()
             self._pending -= size
             self._readings += size
@@ -179,7 +186,7 @@ class Recorder:
     def _batch(self, created: int, start: int, end: int, *, first: bool) -> Batch:
         blocks = self._blocks[start:end]
         if first:
-            return Batch(created, blocks, tuple(self._events), tuple(self._expectations))
+            return Batch(created, blocks, tuple(self._events), tuple(self._expectations), journal=tuple(self._journal))
         return Batch(created, blocks)
 
     def _refuse(self, reason: str) -> None:

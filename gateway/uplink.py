@@ -15,7 +15,7 @@ import random
 import secrets
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,12 +91,20 @@ class Uplink:
     """Brings one log to the head-end. `run` until told to stop."""
 
     def __init__(
-        self, log: Log, state: Path, gateway: str, settings: MqttSettings, facts: Callable[[], Facts] = Facts
+        self,
+        log: Log,
+        state: Path,
+        gateway: str,
+        settings: MqttSettings,
+        facts: Callable[[], Facts] = Facts,
+        *,
+        on_control: Mapping[str, Callable[[Control], None]] | None = None,
     ) -> None:
         self._log = log
         self._state = state
         self._gateway = gateway
         self._facts = facts
+        self._on_control = dict(on_control or {})
         self._cursor = log.cursor(CURSOR, "first")
         self._epoch = self._load_epoch()
         self._boot = secrets.token_hex(8)
@@ -205,9 +213,17 @@ class Uplink:
         self._wake.set()
 
     def _control(self, control: Control) -> None:
-        if control.id in self._done or control.epoch != self._epoch:
+        if control.id in self._done:
             return
+        if control.kind in {"replay", "afresh"}:
+            self._ask_again(control)
+        elif (handler := self._on_control.get(control.kind)) is not None:
+            handler(control)
         self._done.append(control.id)
+
+    def _ask_again(self, control: Control) -> None:
+        if control.epoch != self._epoch:
+            return
         first, last = max(1, control.first), min(control.last, self._log.next_seq - 1)
         if control.kind == "afresh":
             first, last = 1, self._log.next_seq - 1
@@ -318,7 +334,7 @@ class Uplink:
             size, seq = size + length, after
             if seq >= end:
                 break
-        return (Up(self._epoch, first, records), seq) if records else (None, first)
+        return (Up(self._epoch, first, records, self._boot), seq) if records else (None, first)
 
     def _say_status(self) -> None:
         """Publish the status when it is time: at each connect until it is answered, and now and then."""

@@ -64,6 +64,7 @@ def _without(gateway: str, batch: Batch, foreign: set[str], horizon: int, now: i
         tuple(event for event in batch.events if event.device not in foreign),
         tuple(each for each in batch.expectations if each.device not in foreign),
         batch.skipped,
+        batch.journal,
     )
     refused = sum(len(block.values) for block in batch.blocks if block.device in foreign)
     alerts = [alert(gateway, events.READINGS_REFUSED, now, device=each[:MAX_NAMED]) for each in sorted(foreign)]

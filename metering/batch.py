@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from metering.model import Block, Event, Expectation, Layout, Skipped
+from metering.model import Block, Event, Expectation, JournalEntry, Layout, Skipped
 
 VERSION = 1
 COMPRESSED = 0x80
@@ -23,6 +23,7 @@ class Batch(msgspec.Struct, frozen=True):
     events: Sequence[Event] = ()
     expectations: Sequence[Expectation] = ()
     skipped: Sequence[Skipped] = ()
+    journal: Sequence[JournalEntry] = ()
 
     def count(self) -> int:
         """Return the number of readings: one for each column of each block."""
@@ -47,10 +48,16 @@ class _WireBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     e: Sequence[Event] = ()
     x: Sequence[Expectation] = ()
     s: Sequence[Skipped] = ()
+    j: Sequence[JournalEntry] = ()
+
+
+class _WireJournal(msgspec.Struct, frozen=True):
+    j: Sequence[JournalEntry] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_WireBatch)
+_journal_decoder = msgspec.msgpack.Decoder(_WireJournal)
 
 
 def encode(batch: Batch) -> bytes:
@@ -76,7 +83,7 @@ def encode(batch: Batch) -> bytes:
             )
         )
     return _encoder.encode(
-        _WireBatch(batch.created_at, distinct, blocks, batch.events, batch.expectations, batch.skipped)
+        _WireBatch(batch.created_at, distinct, blocks, batch.events, batch.expectations, batch.skipped, batch.journal)
     )
 
 
@@ -108,4 +115,14 @@ def decode(body: bytes | memoryview) -> Batch:
                 raw.revision,
             )
         )
-    return Batch(wire.t, blocks, wire.e, wire.x, wire.s)
+    return Batch(wire.t, blocks, wire.e, wire.x, wire.s, wire.j)
+
+
+def decode_journal(body: bytes | memoryview) -> Sequence[JournalEntry]:
+    """Return only the journal of a MessagePack body: its readings are skipped, not built.
+
+    Raises:
+        ValueError: it is not a batch.
+
+    """
+    return _journal_decoder.decode(body).j

@@ -119,6 +119,20 @@ class Expectation(msgspec.Struct, frozen=True, array_like=True):
     until: int | None = None
 
 
+class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What a gateway did about something it was asked for, or must have remembered elsewhere: one typed log record.
+
+    `kind` says about what (`config`, `backfill`, `counter`, ...), `id` names it as the head-end did, `state` is what
+    became of it. `detail` has plain strings. The same entry arriving again changes nothing.
+    """
+
+    at: int
+    kind: str
+    id: str
+    state: str
+    detail: dict[str, str] = {}
+
+
 class Skipped(msgspec.Struct, frozen=True):
     """Sequence numbers of a log that will never be delivered: evicted or unreadable, counted and with the reason."""
 

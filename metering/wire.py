@@ -40,6 +40,7 @@ class Up(msgspec.Struct, frozen=True):
     epoch: Name
     first_seq: Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQ)]
     records: Annotated[Sequence[bytes | Skipped], msgspec.Meta(min_length=1, max_length=MAX_RECORDS)]
+    boot: Text = ""  # `Status.boot` of the run that sends it
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,19 +73,31 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     log_next: Seq = 0
     receipt: Seq = 0
     clock_suspect: bool = False
+    clock_offset_ms: int | None = None  # how far its clock is ahead of the head-end's, as its receipts tell
     online: bool = True
     at: int = 0
     config_version: int = 0
 
 
-class Control(msgspec.Struct, frozen=True):
-    """What the head-end asks of a gateway: seqs `first` to `last` once more (`replay`), or all of it (`afresh`)."""
+class Control(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the head-end asks of a gateway, by `kind`.
+
+    `replay`: seqs `first` to `last` of `epoch` once more; `afresh`: all of it. `call`: whether the run `boot` is there,
+    answered by its status; `leave`: the run `boot` is to end, another gateway of this id is at work. `backfill`: have
+    the intervals of `device` with start < end of interval <= end from its own memory. `counters`: no invocation
+    counter of these names (`floors`) is used below its floor.
+    """
 
     id: Name
-    kind: Literal["replay", "afresh"]
-    epoch: Name
+    kind: Literal["replay", "afresh", "call", "leave", "backfill", "counters"]
+    epoch: Text = ""
     first: Seq = 0
     last: Seq = 0
+    boot: Text = ""
+    device: Text = ""
+    start: int = 0
+    end: int = 0
+    floors: dict[str, int] = {}
 
 
 class ConfigOffer(msgspec.Struct, frozen=True):

@@ -6,12 +6,14 @@ record, byte for byte. `unpack` and `count` read both.
 
 import struct
 import threading
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import zstandard
 
-from metering.batch import COMPRESSED, VERSION, Batch, decode, encode
+from metering.batch import COMPRESSED, VERSION, Batch, decode, decode_journal, encode
+from metering.model import JournalEntry
 
 MAX_BATCH_BYTES = 64 * 1024 * 1024  # a payload that unpacks to more is refused before it is unpacked
 MIN_COMPRESS_BYTES = 128  # below it the frame's own header eats the gain
@@ -19,6 +21,8 @@ ZSTD_LEVEL = 1  # measured on 1,000 readings: level 3 takes half as long again a
 ORIGIN = 0x40  # the first byte of the form with an origin: no version of a batch, which follows with a byte of its own
 MAX_NAME = 255  # bytes of a gateway's id or an epoch
 _ORIGIN = struct.Struct("<BBBQQI")  # form, length of gateway and of epoch, first and last seq, check
+
+_Found = TypeVar("_Found")
 
 _local = threading.local()  # zstandard's contexts serve one thread at a time
 
@@ -109,6 +113,15 @@ def unpack(payload: bytes | memoryview) -> Batch:
         ValueError: an unknown version (which is told), not a batch, or one that unpacks to more than MAX_BATCH_BYTES.
 
     """
+    return _opened(payload, decode)
+
+
+def unpack_journal(payload: bytes | memoryview) -> Sequence[JournalEntry]:
+    """Return only the journal of a payload's batch, for a fraction of the cost. Raises as `unpack`."""
+    return _opened(payload, decode_journal)
+
+
+def _opened(payload: bytes | memoryview, decode_body: Callable[[bytes | memoryview], _Found]) -> _Found:
     if len(payload) and payload[0] == ORIGIN:
         payload = _split(payload)[1]
     if len(payload) == 0:
@@ -122,7 +135,7 @@ def unpack(payload: bytes | memoryview) -> Batch:
     elif len(body) > MAX_BATCH_BYTES:
         raise ValueError(f"a batch of {len(body)} bytes is above the limit of {MAX_BATCH_BYTES}")
     try:
-        return decode(body)
+        return decode_body(body)
     except RecursionError:
         raise ValueError("the batch is nested too deeply") from None
     except msgspec.MsgspecError as error:
