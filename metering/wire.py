@@ -109,14 +109,6 @@ class ConfigOffer(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-class CommandMessage(msgspec.Struct, frozen=True):
-    """A supply command as it was signed; the gateway's guard decides."""
-
-    id: Name
-    body: bytes
-    signatures: Sequence[bytes] = ()
-
-
 def topic(gateway: str, leaf: str) -> str:
     """Return `m/v1/{gateway}/{leaf}`."""
     return f"{ROOT}/{gateway}/{leaf}"
