@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from metergate.cli_key import key_app
+from metergate.cli_trust import add_signing, trust_app
 from metering.errors import ConfigError, MeterError, StorageError
 
 app = typer.Typer(
@@ -23,7 +24,9 @@ app = typer.Typer(
 token_app = typer.Typer(help="Bearer tokens of the API. Example: metergate token list site.toml", no_args_is_help=True)
 log_app = typer.Typer(help="The durable log. Example: metergate log inspect /var/lib/metergate", no_args_is_help=True)
 app.add_typer(token_app, name="token")
+add_signing(key_app)
 app.add_typer(key_app, name="key")
+app.add_typer(trust_app, name="trust")
 app.add_typer(log_app, name="log")
 
 SiteArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The site's configuration file.")]

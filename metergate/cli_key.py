@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 key_app = typer.Typer(
-    help="The meters' keys and passwords, encrypted. Example: metergate key list site.toml", no_args_is_help=True
+    help="The meters' keys and passwords, encrypted, and people's signing keys. Example: metergate key list site.toml",
+    no_args_is_help=True,
 )
 
 SiteArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The site's configuration file.")]

@@ -21,7 +21,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 ALL = dict(commands(get_command(app)))
-GROUPS = ["token", "log", "key"]
+GROUPS = ["token", "log", "key", "trust"]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -50,7 +50,7 @@ def test_all_promised_commands_are_there() -> None:
     promised = ["demo", "site", "gateway", "headend", "check", "read", "clock", "simulate", "export", "bench", "doctor"]
     assert {path[0] for path in ALL} == {*promised, *GROUPS}
     assert {path for path in ALL if path[0] == "token"} == {("token", name) for name in ("create", "list", "revoke")}
-    keys = ("init", "add", "import", "list", "remove", "unlock", "rotate")
+    keys = ("init", "add", "import", "list", "remove", "unlock", "rotate", "make", "public", "sign")
     assert {path for path in ALL if path[0] == "key"} == {("key", name) for name in keys}
 
 
