@@ -118,3 +118,17 @@ tokens = sa.Table(
     sa.Column("expires_at", sa.BigInteger),
     sa.Column("revoked_at", sa.BigInteger),
 )
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(NAME), nullable=False),
+    sa.Column("subject", sa.String(NAME), nullable=False, index=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # JSON, as it was hashed
+    sa.Column("prev", sa.LargeBinary(32), nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
+)
