@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ import structlog
 from collector.bus import BusStatus
 from collector.capabilities import ClockReading
 from collector.drivers.dlms_push import Pushed
+from collector.links import Link
 from collector.mqtt import ListenerStatus, MqttListener
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
 from gateway.dlms_pushes import make_push_listener
 from gateway.last import LastValues
-from gateway.lines import make_bus_meters, make_buses, make_mqtt_meters, make_mqtt_settings, open_keys
+from gateway.lines import make_bus_meters, make_buses, make_link, make_mqtt_meters, make_mqtt_settings, open_keys
 from gateway.memories import Kept, Memories, MemoryStatus
 from gateway.meters import BusMeter
 from gateway.past import newest_at, remember
@@ -27,6 +28,7 @@ from gateway.reading import Reading
 from gateway.recorder import Recorder, RecorderStatus
 from gateway.schedule import Schedule, ScheduledRead, spread_offset
 from gateway.settings import GatewayFile
+from gateway.settings_bus import BusSettings
 from gateway.work import MeterWork
 from metering import events
 from metering.errors import RefusedError
@@ -57,9 +59,11 @@ class GatewayStatus:
 
 
 class Gateway:
-    """One gateway. `run` until told to stop; `read_now` at any time while it runs."""
+    """One gateway. `run` until told to stop; `read_now` at any time while it runs. `link_of` makes a bus's wire."""
 
-    def __init__(self, file: GatewayFile, log: Log, quarantine: Quarantine) -> None:
+    def __init__(
+        self, file: GatewayFile, log: Log, quarantine: Quarantine, link_of: Callable[[BusSettings], Link] = make_link
+    ) -> None:
         gateway = file.gateway
         self._file = file
         self._log = log
@@ -75,7 +79,7 @@ class Gateway:
             commit_every_s=gateway.log.commit_every,
             on_committed=kept.accounts.committed,
         )
-        self._buses = make_buses(file, self.clock.now, self._circuit)
+        self._buses = make_buses(file, self.clock.now, self._circuit, link_of)
         self._keys = open_keys(file, log.epoch)
         self._meters = make_bus_meters(file, self._holes, self._keys)
         mqtt = make_mqtt_meters(file)

@@ -32,10 +32,13 @@ def make_link(settings: BusSettings) -> Link:
 
 
 def make_buses(
-    file: GatewayFile, clock: Callable[[], int], on_circuit: Callable[[str, bool, str], None]
+    file: GatewayFile,
+    clock: Callable[[], int],
+    on_circuit: Callable[[str, bool, str], None],
+    link_of: Callable[[BusSettings], Link] = make_link,
 ) -> dict[str, Bus]:
     """Return a bus for each that is configured, by id."""
-    return {settings.id: Bus(make_link(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
+    return {settings.id: Bus(link_of(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
 
 
 def make_bus_meters(file: GatewayFile, on_holes: OnHoles, keys: Keys | None = None) -> dict[str, BusMeter]:

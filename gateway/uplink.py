@@ -88,7 +88,10 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class Uplink:
-    """Brings one log to the head-end. `run` until told to stop."""
+    """Brings one log to the head-end. `run` until told to stop.
+
+    `on_receipt` is told, in a thread of its own, up to which seq the head-end has all, once the cursor has moved.
+    """
 
     def __init__(
         self,
@@ -99,12 +102,14 @@ class Uplink:
         facts: Callable[[], Facts] = Facts,
         *,
         on_control: Mapping[str, Callable[[Control], None]] | None = None,
+        on_receipt: Callable[[int], None] | None = None,
     ) -> None:
         self._log = log
         self._state = state
         self._gateway = gateway
         self._facts = facts
         self._on_control = dict(on_control or {})
+        self._on_receipt = on_receipt
         self._cursor = log.cursor(CURSOR, "first")
         self._epoch = self._load_epoch()
         self._boot = secrets.token_hex(8)
@@ -244,6 +249,8 @@ class Uplink:
         position = max(receipt.contiguous + 1, self._log.first_seq)
         if position != self._cursor.position:
             self._cursor.move(position)
+        if self._on_receipt is not None:
+            self._on_receipt(receipt.contiguous)
         if not self._answered:
             self._answered = True
             behind = self._log.next_seq - self._contiguous - 1

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from metergate.cli_key import key_app
+from metergate.cli_simulate import simulate_app
 from metergate.cli_trust import add_signing, trust_app
 from metering.errors import ConfigError, MeterError, StorageError
 
@@ -27,6 +28,7 @@ app.add_typer(token_app, name="token")
 add_signing(key_app)
 app.add_typer(key_app, name="key")
 app.add_typer(trust_app, name="trust")
+app.add_typer(simulate_app, name="simulate")
 app.add_typer(log_app, name="log")
 
 SiteArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The site's configuration file.")]
@@ -140,20 +142,6 @@ def clock(
     from metergate.commands.clock import run_clock
 
     run_clock(file, meter, set_it=set_it)
-
-
-@app.command()
-def simulate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to simulate: endpoints, meters, faults.")],
-    seconds: Annotated[float | None, typer.Option("--for", metavar="SECONDS", help="Stop by itself.", min=1)] = None,
-) -> None:
-    """Run simulated meters that behave, and misbehave as the file asks.
-
-    Example: metergate simulate config/simulation.toml
-    """
-    from metergate.commands.simulate import run_simulation
-
-    run_simulation(file, seconds)
 
 
 @app.command()

@@ -37,6 +37,11 @@ class Broker(Protocol):
     host: str
     port: int
 
+    @property
+    def pid(self) -> int:
+        """Return the process that it runs in, once it was started."""
+        ...
+
     async def start(self) -> None:
         """Return when connections are accepted.
 
@@ -64,6 +69,11 @@ class MosquittoBroker:
         self._extra = extra
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Return its process; 0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:
         """Start it and return when it accepts connections; raise `BrokerError` with its own last words otherwise."""
@@ -131,6 +141,11 @@ class EmbeddedBroker:
         self.port = port
         self._wanted = port
         self._broker: Any = None
+
+    @property
+    def pid(self) -> int:
+        """Return this process: it has none of its own."""
+        return os.getpid()
 
     async def start(self) -> None:
         """Start it on the running loop; raise `BrokerError` when the package is missing or the port is taken."""

@@ -10,6 +10,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from metergate.cli import app
+from metering.errors import ConfigError
 
 
 def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -21,7 +22,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 ALL = dict(commands(get_command(app)))
-GROUPS = ["token", "log", "key", "trust"]
+GROUPS = ["token", "log", "key", "trust", "simulate"]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
@@ -47,10 +48,11 @@ def test_each_group_has_help_with_an_example(group: str) -> None:
 
 
 def test_all_promised_commands_are_there() -> None:
-    promised = ["demo", "site", "gateway", "headend", "check", "read", "clock", "simulate", "export", "bench", "doctor"]
+    promised = ["demo", "site", "gateway", "headend", "check", "read", "clock", "export", "bench", "doctor"]
     assert {path[0] for path in ALL} == {*promised, *GROUPS}
     assert {path for path in ALL if path[0] == "token"} == {("token", name) for name in ("create", "list", "revoke")}
     keys = ("init", "add", "import", "list", "remove", "unlock", "rotate", "make", "public", "sign")
+    assert {path for path in ALL if path[0] == "simulate"} == {("simulate", "file"), ("simulate", "fleet")}
     assert {path for path in ALL if path[0] == "key"} == {("key", name) for name in keys}
 
 
@@ -59,6 +61,13 @@ def test_help_is_shown(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*path, "-h"])
     assert shown.exit_code == 0
     assert "Example: metergate" in " ".join(shown.output.split())
+
+
+@pytest.mark.parametrize("before", [[], ["file"], ["--for", "3"]], ids=["alone", "with-word", "option-first"])
+def test_a_simulation_file_needs_no_word_before_it(before: list[str]) -> None:
+    found = CliRunner().invoke(app, ["simulate", *before, "/nowhere/meters.toml"])
+    assert isinstance(found.exception, ConfigError)
+    assert "/nowhere/meters.toml" in str(found.exception)
 
 
 def test_the_app_is_one_typer_app() -> None:

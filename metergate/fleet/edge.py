@@ -1,0 +1,151 @@
+"""One gateway of a simulated fleet: the true gateway, its log and its uplink, over meters in this process."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from threading import Lock
+
+from gateway.app import Gateway
+from gateway.lines import make_mqtt_settings
+from gateway.schedule import gateway_offset
+from gateway.settings_bus import BusSettings
+from gateway.uplink import Facts, Uplink
+from metergate.fleet.link import InProcessLink
+from metergate.fleet.plan import POINTS, Fleet, buses_of, gateway_file, load_kw
+from metergate.fleet.report import Delays, Edge, Report
+from metergate.parts import QUARANTINE_BYTES, open_log
+from metering import timing
+from metering.model import SECOND
+from simulators.faults import Faults
+from simulators.steady import SteadyTotals
+from simulators.unit import Unit
+from storage.quarantine import Quarantine
+
+_FAILURES = ("no_answer", "frame_errors", "refused", "late")
+_GOOD = Faults()  # no meter of the fleet misbehaves: one for all
+
+
+class FleetGateway:
+    """A gateway that runs between `start` and `close`. Making it opens its log: blocking."""
+
+    def __init__(self, fleet: Fleet, number: int, delays: Delays) -> None:
+        self._file = gateway_file(fleet, number)
+        self._interval = fleet.interval
+        self._buses = buses_of(fleet, number)
+        self._id = self._file.gateway.id
+        self._delays = delays
+        self._file.gateway.data.mkdir(parents=True, exist_ok=True)
+        self.log = open_log(self._file)
+        quarantine = Quarantine(self._file.gateway.data / "quarantine", QUARANTINE_BYTES)
+        self.gateway = Gateway(self._file, self.log, quarantine, self._link)
+        assert self._file.uplink is not None  # noqa: S101 - the plan of the fleet names it
+        self.uplink = Uplink(
+            self.log,
+            self._file.gateway.data / "uplink.json",
+            self._id,
+            make_mqtt_settings(self._file.uplink, self._id),
+            lambda: Facts(len(self._file.meter)),
+            on_receipt=self._receipt,
+        )
+        self._stop, self._late_stop = asyncio.Event(), asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ranges = (0, 0)  # when it began to read and when it ended, UTC microseconds
+        self._unanswered: deque[tuple[int, float]] = deque()  # last seq of a commit, and when it was durable
+        self._unanswered_lock = Lock()
+
+    def start(self) -> None:
+        """Begin to read and to send."""
+        self._ranges = (timing.now(), 0)
+        self._tasks = [
+            asyncio.create_task(self.gateway.run(self._stop)),
+            asyncio.create_task(self.uplink.run(self._late_stop)),
+            asyncio.create_task(self._watch()),
+        ]
+
+    async def end_reading(self) -> None:
+        """Stop the meters' reads and commit what is there; the uplink goes on."""
+        self._ranges = (self._ranges[0], timing.now())
+        self._stop.set()
+        await self._tasks[0]
+
+    async def close(self) -> None:
+        """End the uplink and close the log."""
+        self._late_stop.set()
+        await self._tasks[1]
+        self._tasks[2].cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._tasks[2]
+        await asyncio.to_thread(self.log.close)
+
+    def failed(self) -> BaseException | None:
+        """Return why a part of it ended that should run; None while all is well."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return task.exception()
+        return None
+
+    def delivered(self) -> bool:
+        """Tell whether the head-end has all that is in the log."""
+        return self.uplink.status().contiguous == self.log.next_seq - 1
+
+    def report(self, *, final: bool = False) -> Report:
+        """Return how it fares."""
+        gateway, uplink = self.gateway.status(), self.uplink.status()
+        recorder = gateway.recorder
+        errors: Counter[str] = Counter()
+        for bus in gateway.buses.values():
+            for meter in bus.meters.values():
+                errors.update({f"meter {name}": count for name in _FAILURES if (count := getattr(meter, name))})
+        if uplink.connection.failures:
+            errors["connection"] = uplink.connection.failures
+        if recorder.refusal:
+            errors["log refuses"] = 1
+        edge = Edge(self._id, uplink.epoch, self.log.next_seq - 1, recorder.readings)
+        return Report(
+            gateways=1,
+            up=int(uplink.contiguous > 0),
+            due=self._due(),
+            taken=recorder.readings,
+            pending=recorder.pending,
+            dropped=recorder.dropped,
+            behind=self.log.next_seq - 1 - uplink.contiguous,
+            sent=uplink.sent,
+            sent_again=uplink.sent_again,
+            put_back=uplink.put_back,
+            errors=dict(errors),
+            edges=[edge] if final else [],
+            final=final,
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _link(self, bus: BusSettings) -> InProcessLink:
+        units = {
+            unit: Unit(unit, SteadyTotals(load_kw(meter)), faults=_GOOD) for unit, meter in self._buses[bus.id].items()
+        }
+        return InProcessLink(bus.id, units)
+
+    def _due(self) -> int:
+        """Return the readings that the schedule called for until now: one of each point at each boundary."""
+        begin, end = self._ranges
+        if not begin:
+            return 0
+        offset = round(gateway_offset(self._id, self._file.gateway.jitter, self._interval) * SECOND)
+        step = self._interval * SECOND
+        boundaries = ((end or timing.now()) - offset) // step - (begin - offset) // step
+        return int(boundaries) * len(self._file.meter) * len(POINTS)
+
+    async def _watch(self) -> None:
+        """Note when each commit of the log was durable."""
+        while True:
+            await self.log.wait_for(self.log.next_seq)
+            with self._unanswered_lock:
+                self._unanswered.append((self.log.next_seq - 1, time.monotonic()))
+
+    def _receipt(self, contiguous: int) -> None:
+        """Note how long the receipt of each commit took; in a thread of the uplink."""
+        now = time.monotonic()
+        with self._unanswered_lock:
+            while self._unanswered and self._unanswered[0][0] <= contiguous:
+                self._delays.add(now - self._unanswered.popleft()[1])
