@@ -1,9 +1,9 @@
-"""The registry in memory: who is supplied where by which meter, and when. It is loaded once and never changes."""
+"""The registry in memory: who is supplied where by which meter, and when. It never changes: `updated` makes another."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import TypeVar
 
 from metering.errors import ConfigError
@@ -40,10 +40,26 @@ class MemoryRegistry:
     ) -> None:
         self._points = _by_id("meter point", points)
         self._devices = _by_id("device", devices)
-        self._at: dict[str, list[Installation]] = defaultdict(list)
-        self._of: dict[str, list[Installation]] = defaultdict(list)
+        self._at: dict[str, list[Installation]] = {}
+        self._of: dict[str, list[Installation]] = {}
         for installation in sorted(installations, key=lambda each: each.valid_from):
             self._add(installation)
+
+    def updated(
+        self, points: Iterable[MeterPoint], devices: Iterable[Device], installations: Iterable[Installation]
+    ) -> "MemoryRegistry":
+        """Return a registry with these points and devices, new or changed. Their installations are all they have."""
+        new = MemoryRegistry((), (), ())
+        changed = {device.id: device for device in devices}
+        new._points = dict(sorted((self._points | {point.id: point for point in points}).items()))
+        new._devices = dict(sorted((self._devices | changed).items()))
+        new._at, new._of = dict(self._at), dict(self._of)
+        for device in changed:
+            for old in new._of.pop(device, ()):
+                new._at[old.point] = [each for each in new._at[old.point] if each.device != device]
+        for installation in sorted(installations, key=lambda each: each.valid_from):
+            new._add(installation)
+        return new
 
     def _add(self, installation: Installation) -> None:
         name = f"installation of {installation.device!r} at {installation.point!r}"
@@ -54,10 +70,13 @@ class MemoryRegistry:
         if installation.valid_to is not None and installation.valid_to <= installation.valid_from:
             raise ConfigError(f"{name}: it ends before it begins")
         _check_numbers(name, installation)
-        for others in (self._at[installation.point], self._of[installation.device]):
-            if others and (others[-1].valid_to is None or others[-1].valid_to > installation.valid_from):
-                raise ConfigError(f"{name}: it overlaps that of {others[-1].device!r} at {others[-1].point!r}")
-            others.append(installation)
+        for lists, key in ((self._at, installation.point), (self._of, installation.device)):
+            row = sorted([*lists.get(key, ()), installation], key=lambda each: each.valid_from)
+            for earlier, later in pairwise(row):
+                if earlier.valid_to is None or earlier.valid_to > later.valid_from:
+                    other = later if earlier is installation else earlier
+                    raise ConfigError(f"{name}: it overlaps that of {other.device!r} at {other.point!r}")
+            lists[key] = row
 
     def points(self, regions: Sequence[str]) -> Iterable[MeterPoint]:
         """Return the meter points inside these region prefixes (`""` is everywhere), in the order of their ids."""

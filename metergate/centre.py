@@ -2,21 +2,28 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from collector.mqtt_profile import MqttProfile
 from gateway.lines import make_mqtt_settings
+from gateway.models import load_any
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.ledger_file import LedgerFile
 from headend.measures import Measure
-from headend.registry import MemoryRegistry
+from headend.registry import EVERYWHERE
 from headend.service import Office
+from headend.state.registry import REFRESH_S, DatabaseRegistry
+from headend.state.store import State
 from headend.tokens import TokenBook
-from metergate.headend_file import HeadendFile, assignments, devices_of, installations_of, points_of, profiles_of
+from metergate.headend_file import HeadendFile, open_state
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
+from metering.errors import ConfigError, StorageError
 from metering.ports import ReadingsStore
 from mqtt.client import MqttSettings
 from storage.codec import count
@@ -26,6 +33,8 @@ from storage.projection import Projection
 from storage.quarantine import Quarantine
 
 TRIM_S = 60.0
+_log = structlog.get_logger(__name__)
+
 MAX_PACKET_BYTES = 80 << 20  # a larger one cuts the connection; up to it, what is too long is refused one by one
 
 
@@ -36,6 +45,8 @@ class Centre:
     file: HeadendFile
     log: Log
     store: ReadingsStore
+    state: State
+    registry: DatabaseRegistry
     inbox: MqttInbox
     intake: Intake
     projection: Projection
@@ -49,11 +60,13 @@ class Centre:
             group.create_task(self.intake.run(self.stop))
             group.create_task(self.inbox.run(self.stop))
             group.create_task(serve(self.stop))
+            refresh = group.create_task(self._refresh())
             welcome = group.create_task(self._welcome())
             trim = group.create_task(self._trim())
             await self.stop.wait()
             welcome.cancel()
             trim.cancel()
+            refresh.cancel()
 
     async def _welcome(self) -> None:
         """Publish all receipts anew at each connect: the broker may have lost what it retained."""
@@ -61,6 +74,19 @@ class Centre:
             await self.inbox.connected.wait()
             self.inbox.connected.clear()
             self.intake.tell_all()
+
+    async def _refresh(self) -> None:
+        """Take up what others changed in the registry; while the state does not answer, what was known holds."""
+        failing = False
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await asyncio.to_thread(self.registry.refresh)
+                failing = False
+            except StorageError as error:
+                if not failing:
+                    _log.error("the registry cannot be read anew; what was known holds", reason=str(error))
+                failing = True
 
     async def _trim(self) -> None:
         while True:
@@ -71,6 +97,7 @@ class Centre:
         """Release files and connections."""
         self.store.close()
         self.log.close()
+        self.state.close()
 
 
 def build(file: HeadendFile) -> Centre:
@@ -91,32 +118,58 @@ def build(file: HeadendFile) -> Centre:
     if isinstance(store, EmbeddedStore) and store.is_empty:
         projection.rewind()
     inbox = MqttInbox(_broker(file))
-    gateways = {each.id for each in file.gateway}
-    assigned = assignments(file.meter)
+    state = open_state(file)
+    registry = DatabaseRegistry(state)
     intake = Intake(
         inbox,
         log,
         LedgerFile(data / "ledger.msgpack", log),
         quarantine,
-        gateways.__contains__,
-        lambda gateway, device: gateway in assigned.get(device, ()),
+        registry.admits,
+        registry.was_assigned,
     )
-    profiles = profiles_of(file)
     office = Office(
-        MemoryRegistry(points_of(file), devices_of(file, profiles), installations_of(file)),
+        registry,
         store,
         log,
-        TokenBook(data / "state.db"),
+        TokenBook(state),
         None,
         lambda: problems(inbox, intake, projection),
-        moduli={
-            meter.id: profile.moduli()
-            for meter in file.meter
-            if not isinstance(profile := profiles[meter.profile], MqttProfile)
-        },
+        moduli=Turnovers(registry, file.headend.profiles),
         measures=[lambda: measures(inbox, intake, projection)],
     )
-    return Centre(file, log, store, inbox, intake, projection, office)
+    return Centre(file, log, store, state, registry, inbox, intake, projection, office)
+
+
+class Turnovers(Mapping[str, Mapping[str, int]]):
+    """For each device of the registry, the values at which its registers turn over, as its model's file says."""
+
+    def __init__(self, registry: DatabaseRegistry, profiles: Path | None) -> None:
+        self._registry = registry
+        self._profiles = profiles
+        self._of: dict[str, Mapping[str, int]] = {}  # by model: a file is read once
+
+    def __getitem__(self, device: str) -> Mapping[str, int]:
+        found = self._registry.device(device)
+        if found is None:
+            raise KeyError(device)
+        if found.profile not in self._of:
+            self._of[found.profile] = self._load(found.profile)
+        return self._of[found.profile]
+
+    def _load(self, name: str) -> Mapping[str, int]:
+        try:
+            profile = load_any(name, self._profiles)
+        except ConfigError as error:  # the file was there when the meter was registered
+            _log.error("a meter's model cannot be read: its registers never turn over", model=name, reason=str(error))
+            return {}
+        return {} if isinstance(profile, MqttProfile) else profile.moduli()
+
+    def __iter__(self) -> Iterator[str]:
+        return (device.id for device in self._registry.devices((EVERYWHERE,)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _broker(file: HeadendFile) -> MqttSettings:

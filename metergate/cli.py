@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from metergate.cli_key import key_app
+from metergate.cli_registry import registry_app
 from metergate.cli_simulate import simulate_app
 from metergate.cli_trust import add_signing, trust_app
 from metering.errors import ConfigError, MeterError, StorageError
@@ -28,6 +29,7 @@ app.add_typer(token_app, name="token")
 add_signing(key_app)
 app.add_typer(key_app, name="key")
 app.add_typer(trust_app, name="trust")
+app.add_typer(registry_app, name="registry")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(log_app, name="log")
 

@@ -1,17 +1,17 @@
-"""A head-end file: its broker, its log and store, and which meters belong to which gateway. Checked as a whole."""
+"""A head-end file: its broker, its log, store and state, and where its API listens. Who is in the fleet is not here."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
-from collector.mqtt_profile import MqttProfile
-from collector.toml_file import error_at, unique, validate
-from gateway.fields import FilePath, Id, Instant, Ratio, Region, RegisterReadings, Size, Strict, Zone
-from gateway.models import AnyProfile, load_any
+from collector.toml_file import validate
+from gateway.fields import FilePath, Id, Secret, Size, Strict
 from gateway.settings import BrokerSettings, LogSettings
+from headend.state.store import State
 from metergate.site import ApiSettings, EmbeddedSettings, StoreSettings
-from metering.model import Device, Installation, MeterPoint
+from metering.secret import resolve_secret
+
+STATE_FILE = "state.db"
 
 
 class HeadendLog(LogSettings):
@@ -29,36 +29,18 @@ class HeadendSettings(Strict):
     log: HeadendLog = HeadendLog()
 
 
-class AssignedGateway(Strict):
-    """A gateway that may send."""
+class StateSettings(Strict):
+    """Where registry, tokens and ledgers are kept: a file in the data folder, or a server that head-ends share."""
 
-    id: Id
+    url: str | None = Field(default=None, pattern="^(sqlite:///|postgresql://)")
+    password: Secret | None = None
 
-
-class AssignedMeter(Strict):
-    """A meter: the gateway that reads it, those that did before, and where it hangs."""
-
-    id: Id
-    gateway: Id
-    earlier_gateways: list[Id] = Field(default_factory=list)
-    profile: str
-    point: Id
-    region: Region
-    serial: str = ""
-    zone: Zone = "UTC"
-    installed: Instant = 0
-    removed: Instant | None = None
-    initial_registers: RegisterReadings = Field(default_factory=dict)
-    removal_registers: RegisterReadings = Field(default_factory=dict)
-    ct_ratio: Ratio = "1"
-    pt_ratio: Ratio = "1"
-    ratios_apply: bool = False
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "AssignedMeter":
-        if self.removed is not None and self.removed <= self.installed:
-            raise ValueError("removed: must be later than installed")
-        return self
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is not None and ":" in url.partition("://")[2].rpartition("@")[0]:
+            raise ValueError('a password does not stand in the file: leave it out here and give password = "file:…"')
+        return url
 
 
 class HeadendFile(Strict):
@@ -66,10 +48,9 @@ class HeadendFile(Strict):
 
     headend: HeadendSettings
     broker: BrokerSettings
+    state: StateSettings = StateSettings()
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
-    gateway: list[AssignedGateway] = Field(default_factory=list)
-    meter: list[AssignedMeter] = Field(default_factory=list)
 
 
 def load_headend(path: Path) -> HeadendFile:
@@ -79,56 +60,13 @@ def load_headend(path: Path) -> HeadendFile:
         ConfigError: names file, line and key; nothing has been started.
 
     """
-    file = validate(HeadendFile, path)
-    unique(path, ("gateway",), "id", [each.id for each in file.gateway])
-    unique(path, ("meter",), "id", [each.id for each in file.meter])
-    known = {each.id for each in file.gateway}
-    for index, meter in enumerate(file.meter):
-        for name in (meter.gateway, *meter.earlier_gateways):
-            if name not in known:
-                raise error_at(path, ("meter", index, "gateway"), f"there is no gateway {name!r} in this file")
-    return file
+    return validate(HeadendFile, path)
 
 
-def assignments(meters: Sequence[AssignedMeter]) -> dict[str, frozenset[str]]:
-    """Return, for each device, the gateways that it was ever assigned to."""
-    return {each.id: frozenset((each.gateway, *each.earlier_gateways)) for each in meters}
-
-
-def profiles_of(file: HeadendFile) -> dict[str, AnyProfile]:
-    """Return the meter models that the file names. Raises `ConfigError` where one is unknown or wrong."""
-    return {name: load_any(name, file.headend.profiles) for name in {meter.profile for meter in file.meter}}
-
-
-def points_of(file: HeadendFile) -> list[MeterPoint]:
-    """Return the meter points, one for each name."""
-    return list({m.point: MeterPoint(m.point, m.region, m.zone) for m in file.meter}.values())
-
-
-def devices_of(file: HeadendFile, profiles: dict[str, AnyProfile]) -> list[Device]:
-    """Return the devices with what their profiles say."""
-    found = []
-    for meter in file.meter:
-        profile = profiles[meter.profile]
-        memory = 0 if isinstance(profile, MqttProfile) else profile.memory_days
-        found.append(Device(meter.id, meter.serial, meter.profile, meter.gateway, profile.maker, profile.model, memory))
-    return found
-
-
-def installations_of(file: HeadendFile) -> list[Installation]:
-    """Return one installation for each meter of the file."""
-    return [
-        Installation(
-            meter.point,
-            meter.id,
-            meter.serial,
-            meter.installed,
-            meter.removed,
-            dict(meter.initial_registers),
-            dict(meter.removal_registers),
-            meter.ct_ratio,
-            meter.pt_ratio,
-            "secondary" if meter.ratios_apply else "primary",
-        )
-        for meter in file.meter
-    ]
+def open_state(file: HeadendFile) -> State:
+    """Open the head-end's state. Raises `ConfigError`, `StorageError`."""
+    if file.state.url is None:
+        file.headend.data.mkdir(parents=True, exist_ok=True)
+        return State.open(file.headend.data / STATE_FILE)
+    password = resolve_secret(file.state.password) if file.state.password is not None else None
+    return State.open(file.state.url, password)

@@ -3,8 +3,9 @@
 import msgspec
 import sqlalchemy as sa
 
+from headend.state.revision import bump
 from headend.state.store import State
-from headend.state.tables import assignments
+from headend.state.tables import assignments, devices
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -27,11 +28,11 @@ class Assignments:
 
         What holds at `since` for the same gateway goes on.
         """
-        self._state.write(lambda connection: _assign(connection, device, gateway, since))
+        self._state.write(lambda connection: _change(connection, device, gateway, since))
 
     def end(self, device: str, at: int) -> None:
         """Take a device from its gateway at an instant; what was to begin later is dropped."""
-        self._state.write(lambda connection: _cut(connection, device, at))
+        self._state.write(lambda connection: _change(connection, device, "", at))
 
     def of(self, device: str) -> list[Assignment]:
         """Return a device's assignments in the order of `since`."""
@@ -54,7 +55,17 @@ class Assignments:
         return [Assignment(row.device, row.gateway, row.since, row.until) for row in rows]
 
 
-def _assign(connection: sa.Connection, device: str, gateway: str, since: int) -> None:
+def _change(connection: sa.Connection, device: str, gateway: str, since: int) -> None:
+    if gateway:
+        assign(connection, device, gateway, since)
+    else:
+        _cut(connection, device, since)
+    values = {"gateway": gateway, "revision": bump(connection)}
+    connection.execute(sa.update(devices).where(devices.c.id == device).values(values))
+
+
+def assign(connection: sa.Connection, device: str, gateway: str, since: int) -> None:
+    """Write an assignment within a transaction that also gives the device its new revision."""
     table = assignments
     _cut(connection, device, since)
     before = sa.select(table).where(table.c.device == device, table.c.until == since, table.c.gateway == gateway)

@@ -1,26 +1,29 @@
-"""Gateways, the tokens by which they enrol, and the versions of their configuration. Not who may change them."""
+"""Gateways and the versions of their configuration. Not how they enrol, nor who may change them."""
 
-import hashlib
-import secrets
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
+from headend.state.revision import bump
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import configs, enrolment_tokens, gateways
-from metering import timing
+from headend.state.tables import certificates, configs, enrolment_tokens, gateways
 
 ConfigState = Literal["offered", "applied", "refused", "rolled-back"]
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """An enrolled gateway. `fingerprint` is the SHA-256 of its certificate in hex; instants in microseconds, UTC."""
+    """A gateway. `fingerprint` is the SHA-256 of its certificate in hex; instants in microseconds, UTC.
+
+    One that speaks with a broker without certificates never enrols. A revoked one is nobody until it enrols anew.
+    """
 
     id: str
-    enrolled_at: int
-    fingerprint: str
+    created_at: int
+    enrolled_at: int | None = None
+    fingerprint: str = ""
+    revoked_at: int | None = None
     epoch: str = ""
     boot: str = ""
     status: str = ""
@@ -47,12 +50,20 @@ class Gateways:
         """Return the gateway, or None where none of that id is enrolled."""
         query = sa.select(gateways).where(gateways.c.id == gateway)
         row = self._state.read(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else Gateway(*row)
+        return None if row is None else gateway_of(row)
+
+    def create(self, gateway: str, now: int) -> bool:
+        """Add a gateway, or let a revoked one send again. Return False where it is there already."""
+        return self._state.write(lambda connection: _create(connection, gateway, now))
+
+    def revoke(self, gateway: str, now: int) -> bool:
+        """End a gateway, its certificates and its unused tokens. Return False where there is none of that id."""
+        return self._state.write(lambda connection: _revoke(connection, gateway, now))
 
     def list(self) -> list[Gateway]:
         """Return all gateways in the order of their ids."""
         rows = self._state.read(lambda connection: connection.execute(sa.select(gateways)).all())
-        return sorted((Gateway(*row) for row in rows), key=lambda each: each.id)
+        return sorted((gateway_of(row) for row in rows), key=lambda each: each.id)
 
     def seen(self, gateway: str, *, epoch: str, boot: str, status: str, at: int) -> bool:
         """Note what a gateway said of itself. Older words change nothing; return False then, or if it is unknown."""
@@ -68,50 +79,36 @@ class Gateways:
         return self._state.write(lambda connection: connection.execute(statement).rowcount) > 0
 
 
-class Enrolment:
-    """One-time tokens: made here, shown once, kept as SHA-256 (256 random bits need no slow hash)."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def create(self, gateway: str, expires_at: int) -> str:
-        """Make a token with which this gateway may enrol before `expires_at`, and return it: the only time."""
-        token = secrets.token_urlsafe(32)
-        values = {
-            "hash": _hash(token),
-            "gateway": gateway,
-            "expires_at": expires_at,
-            "used_at": None,
-            "used_by": "",
-        }
-        self._state.write(lambda connection: put(connection, enrolment_tokens, values))
-        return token
-
-    def use(self, token: str, fingerprint: str, now: int | None = None) -> Gateway | None:
-        """Spend a token: the gateway is enrolled with this certificate pinned, in one transaction.
-
-        The same token with the same certificate again gives the same answer: an answer may get lost on its way. None
-        where the token is unknown, expired, or spent by another certificate.
-        """
-        at = timing.now() if now is None else now
-        return self._state.write(lambda connection: _use(connection, _hash(token), fingerprint, at))
+def gateway_of(row: Any) -> Gateway:  # noqa: ANN401 - a row has the type of its query
+    """Return the gateway of a row of its table."""
+    return Gateway(*row[: len(Gateway.__struct_fields__)])
 
 
-def _use(connection: sa.Connection, digest: bytes, fingerprint: str, at: int) -> Gateway | None:
-    table = enrolment_tokens
-    row = connection.execute(sa.select(table).where(table.c.hash == digest)).one_or_none()
-    if row is None:
-        return None
-    if row.used_at is not None:
-        found = connection.execute(sa.select(gateways).where(gateways.c.id == row.gateway)).one_or_none()
-        same = row.used_by == fingerprint and found is not None and found.fingerprint == fingerprint
-        return Gateway(*found) if found is not None and same else None
-    if row.expires_at <= at:
-        return None
-    connection.execute(sa.update(table).where(table.c.hash == digest).values(used_at=at, used_by=fingerprint))
-    gateway = Gateway(row.gateway, at, fingerprint)
-    put(connection, gateways, msgspec.structs.asdict(gateway))
-    return gateway
+def create_gateway(connection: sa.Connection, gateway: str, now: int, number: int) -> None:
+    """Write a new gateway within a transaction; `number` is the registry's revision."""
+    put(connection, gateways, {**msgspec.structs.asdict(Gateway(gateway, now)), "revision": number})
+
+
+def _create(connection: sa.Connection, gateway: str, now: int) -> bool:
+    found = connection.execute(sa.select(gateways).where(gateways.c.id == gateway)).one_or_none()
+    if found is None:
+        create_gateway(connection, gateway, now, bump(connection))
+        return True
+    if found.revoked_at is None:
+        return False
+    values = {"revoked_at": None, "enrolled_at": None, "fingerprint": "", "revision": bump(connection)}
+    connection.execute(sa.update(gateways).where(gateways.c.id == gateway).values(values))
+    return True
+
+
+def _revoke(connection: sa.Connection, gateway: str, now: int) -> bool:
+    values = {"revoked_at": sa.func.coalesce(gateways.c.revoked_at, now), "revision": bump(connection)}
+    done = connection.execute(sa.update(gateways).where(gateways.c.id == gateway).values(values)).rowcount
+    open_ones = (certificates.c.gateway == gateway, certificates.c.revoked_at.is_(None))
+    connection.execute(sa.update(certificates).where(*open_ones).values(revoked_at=now))
+    unused = (enrolment_tokens.c.gateway == gateway, enrolment_tokens.c.used_at.is_(None))
+    connection.execute(sa.delete(enrolment_tokens).where(*unused))
+    return done > 0
 
 
 class Configs:
@@ -156,7 +153,3 @@ def _newest(connection: sa.Connection, gateway: str) -> Config | None:
 
 def _config(row: Any) -> Config | None:  # noqa: ANN401 - a row has the type of its query
     return None if row is None else Config(row.gateway, row.version, bytes(row.body), row.state)
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -47,8 +47,8 @@ class State:
         self._writer = engine.execution_options(metergate_write=True)
 
     @classmethod
-    def open(cls, url: str | Path) -> "State":
-        """Open a file (a path, or `sqlite:///path`) or a server (`postgresql://user:password@host:port/name`).
+    def open(cls, url: str | Path, password: str | None = None) -> "State":
+        """Open a file (a path, or `sqlite:///path`) or a server (`postgresql://user@host:port/name`) with its password.
 
         The schema is brought up to date first.
 
@@ -58,6 +58,8 @@ class State:
 
         """
         address = _address(url)
+        if password is not None:
+            address = address.set(password=password)
         engine = _engine(address)
         state = cls(engine, address.render_as_string(hide_password=True))
         try:

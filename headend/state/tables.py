@@ -10,17 +10,38 @@ TOKEN_NAME = 100
 
 metadata = sa.MetaData()
 
+revision = sa.Table(
+    "registry_revision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("number", sa.BigInteger, nullable=False),  # counted up with every change of the registry
+)
+
 gateways = sa.Table(
     "gateways",
     metadata,
     sa.Column("id", sa.String(NAME), primary_key=True),
-    sa.Column("enrolled_at", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("enrolled_at", sa.BigInteger),
     sa.Column("fingerprint", sa.String(64), nullable=False),  # SHA-256 of the pinned certificate, hex
+    sa.Column("revoked_at", sa.BigInteger),
     sa.Column("epoch", sa.String(NAME), nullable=False),
     sa.Column("boot", sa.String(NAME), nullable=False),
     sa.Column("status", sa.String(32), nullable=False),
     sa.Column("last_seen", sa.BigInteger),
     sa.Column("config_version", sa.BigInteger, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # of the registry, when it was created, enrolled or revoked
+)
+
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column("serial", sa.String(40), primary_key=True),  # hex
+    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
+    sa.Column("key", sa.String(64), nullable=False),  # SHA-256 of the public key (SubjectPublicKeyInfo), hex
+    sa.Column("pem", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("revoked_at", sa.BigInteger),
 )
 
 enrolment_tokens = sa.Table(
@@ -30,7 +51,7 @@ enrolment_tokens = sa.Table(
     sa.Column("gateway", sa.String(NAME), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
     sa.Column("used_at", sa.BigInteger),
-    sa.Column("used_by", sa.String(64), nullable=False),  # the fingerprint that it was used for
+    sa.Column("used_by", sa.String(64), nullable=False),  # the SHA-256 of the public key that it was used for
 )
 
 points = sa.Table(
@@ -40,6 +61,7 @@ points = sa.Table(
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("zone", sa.String(64), nullable=False),
     sa.Column("name", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
 )
 
 devices = sa.Table(
@@ -48,10 +70,11 @@ devices = sa.Table(
     sa.Column("id", sa.String(NAME), primary_key=True),
     sa.Column("serial", sa.Text, nullable=False),
     sa.Column("profile", sa.Text, nullable=False),
-    sa.Column("gateway", sa.String(NAME), nullable=False),
+    sa.Column("gateway", sa.String(NAME), nullable=False),  # of its last assignment
     sa.Column("maker", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("memory_days", sa.Integer, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # also of its installations and assignments
 )
 
 installations = sa.Table(

@@ -28,5 +28,5 @@ async def _run(file: HeadendFile) -> None:
     stop_on_signals(centre.stop)
     listening = bind(file.api)
     app = create_app(centre.office)
-    logger.info("head-end runs", gateways=len(file.gateway), meters=len(file.meter), api=file.api.listen)
+    logger.info("head-end runs", gateways=len(centre.registry.gateways()), api=file.api.listen)
     await run_until_stopped(centre, lambda stop: serve(app, listening, file.api, stop))

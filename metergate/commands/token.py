@@ -1,10 +1,12 @@
 """`metergate token`: makes, lists and revokes the API's bearer tokens. It prints a token once, when it is made."""
 
+import contextlib
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from headend.tokens import TokenBook, TokenInfo
-from metergate.headend_file import load_headend
+from metergate.headend_file import load_headend, open_state
 from metergate.site import load_site
 from metering import timing
 from metering.errors import ConfigError
@@ -15,21 +17,18 @@ DAY = 86_400 * SECOND
 
 def create(file: Path, name: str, scopes: list[str], regions: list[str], days: int) -> None:
     """Make a token and print it."""
-    book = _book(file)
-    try:
-        token = book.create(name, scopes, regions, timing.now() + days * DAY)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    finally:
-        book.close()
+    with _book(file) as book:
+        try:
+            token = book.create(name, scopes, regions, timing.now() + days * DAY)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     print(token)
 
 
 def show(file: Path) -> None:
     """Print all tokens, without their secrets."""
-    book = _book(file)
-    tokens = book.list()
-    book.close()
+    with _book(file) as book:
+        tokens = book.list()
     now = timing.now()
     for token in tokens:
         regions = ",".join(region or "everywhere" for region in token.regions)
@@ -40,9 +39,8 @@ def show(file: Path) -> None:
 
 def revoke(file: Path, identity: str) -> None:
     """End a token."""
-    book = _book(file)
-    known = book.revoke(identity)
-    book.close()
+    with _book(file) as book:
+        known = book.revoke(identity)
     if not known:
         raise ConfigError(f"there is no token {identity!r}; metergate token list shows them")
     print(f"{identity} is revoked")
@@ -57,10 +55,16 @@ def _state(token: TokenInfo, now: int) -> str:
     return f"{word} {timing.to_rfc3339(token.expires_at)}"
 
 
-def _book(file: Path) -> TokenBook:
-    data = load_headend(file).headend.data if _is_headend(file) else load_site(file).gateway.data
+@contextlib.contextmanager
+def _book(file: Path) -> Iterator[TokenBook]:
+    if _is_headend(file):
+        with contextlib.closing(open_state(load_headend(file))) as state:
+            yield TokenBook(state)
+        return
+    data = load_site(file).gateway.data
     data.mkdir(parents=True, exist_ok=True)
-    return TokenBook(data / "state.db")
+    with contextlib.closing(TokenBook(data / "state.db")) as book:
+        yield book
 
 
 def _is_headend(file: Path) -> bool:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from headend.tokens import TokenBook
+from metergate.commands.registry import take_in
 from metergate.world import World
 from simulators.broker import MosquittoBroker, find_mosquitto, free_port
 from tests.faults.site_process import MAIN, until
@@ -43,11 +44,12 @@ async def test_a_meters_readings_come_out_at_the_headend(
     book.close()
     meter = '[[meter]]\nid = "n1"\nprofile = "eastron_sdm120"\npoint = "MP-1"\nregion = "js"\n'
     place = f'host = "127.0.0.1"\nport = {broker.port}\n'
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text(f'[[gateway]]\nid = "gw1"\n{meter}gateway = "gw1"\n')
     headend = await start(
         tmp_path,
         "headend",
-        f'[headend]\ndata = "{tmp_path / "centre"}"\n[broker]\n{place}[api]\nlisten = "{url}"\n'
-        f'[[gateway]]\nid = "gw1"\n{meter}gateway = "gw1"\n',
+        f'[headend]\ndata = "{tmp_path / "centre"}"\n[broker]\n{place}[api]\nlisten = "{url}"\n',
     )
     gateway = await start(
         tmp_path,
@@ -57,6 +59,7 @@ async def test_a_meters_readings_come_out_at_the_headend(
         f'[schedule]\nregisters = "1s"\ninstantaneous = "1s"\n[uplink]\n{place}'
         f'[[bus]]\nid = "north"\nkind = "tcp"\nhost = "{at.host}"\nport = {at.port}\n{meter}bus = "north"\nunit = 1\n',
     )
+    take_in(tmp_path / "headend.toml", fleet)  # while it runs: it is seen within seconds
     try:
         async with httpx.AsyncClient(base_url=f"http://{url}", headers=headers, trust_env=False) as client:
 

@@ -10,6 +10,7 @@ import pytest
 from paho.mqtt import client as paho
 
 from headend.ledger_file import LedgerFile
+from metergate.commands.registry import take_in
 from metering import wire
 from metering.ports import ReadingsQuery
 from metering.wire import Receipt
@@ -43,8 +44,11 @@ class Place:
         )
         self.file.write_text(
             f'[headend]\ndata = "{self.data}"\n[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n'
-            f'[api]\nlisten = "127.0.0.1:{free_port()}"\n[[gateway]]\nid = "gw1"\n{meters}'
+            f'[api]\nlisten = "127.0.0.1:{free_port()}"\n'
         )
+        fleet = folder / "fleet.toml"
+        fleet.write_text(f'[[gateway]]\nid = "gw1"\n{meters}')
+        take_in(self.file, fleet)
         self.gateway: asyncio.subprocess.Process | None = None
         self.headend: asyncio.subprocess.Process | None = None
 

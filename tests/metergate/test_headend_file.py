@@ -4,29 +4,59 @@ from pathlib import Path
 
 import pytest
 
-from metergate.commands import token
-from metergate.headend_file import assignments, devices_of, load_headend, profiles_of
+from metergate.commands import registry, token
+from metergate.fleet_file import load_fleet
+from metergate.headend_file import load_headend
 from metering.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "headend.toml"
+FLEET = EXAMPLE.with_name("fleet.toml")
 
 
-def test_the_example_of_a_headend_is_one():
-    file = load_headend(EXAMPLE)
-    assert assignments(file.meter) == {"flat-01": frozenset({"elm-7"})}
-    assert [device.gateway for device in devices_of(file, profiles_of(file))] == ["elm-7"]
+def place(folder: Path) -> Path:
+    path = folder / "headend.toml"
+    path.write_text(EXAMPLE.read_text().replace("/var/lib/metergate-headend", str(folder / "data")))
+    return path
 
 
-def test_a_meter_of_a_gateway_that_is_not_there_is_told(tmp_path: Path):
-    path = tmp_path / "headend.toml"
-    path.write_text(EXAMPLE.read_text().replace('gateway = "elm-7" ', 'gateway = "elm-8" '))
-    with pytest.raises(ConfigError, match=r"headend\.toml:\d+: .*there is no gateway 'elm-8' in this file"):
+def test_the_examples_of_a_headend_and_its_fleet_fit_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = place(tmp_path)
+    for _ in range(2):
+        registry.take_in(path, FLEET)
+    registry.show(path)
+    said = capsys.readouterr().out
+    assert "1 gateways, 1 meters; 1 meters are new or changed" in said
+    assert "1 gateways, 1 meters; 0 meters are new or changed" in said
+    assert "gateway  elm-7  not enrolled" in said
+    assert "meter  flat-01  eastron_sdm630  at MP-1  read by elm-7" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('gateway = "elm-7" ', 'gateway = "elm-8" ', r"fleet\.toml:\d+: .*there is no gateway 'elm-8' in this file"),
+        ('"eastron_sdm630"', '"nothing"', r"fleet\.toml:\d+: .*nothing"),
+        ('serial = "123456"', "serials = 1", r"fleet\.toml:\d+: .*serials"),
+    ],
+    ids=["gateway", "model", "key"],
+)
+def test_what_is_wrong_in_a_fleets_file_is_told_with_its_line(tmp_path: Path, old: str, new: str, message: str):
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_fleet(path, None)
+
+
+def test_a_password_in_the_states_address_is_refused(tmp_path: Path):
+    path = place(tmp_path)
+    path.write_text(path.read_text() + '\n[state]\nurl = "postgresql://me:planted@127.0.0.1/metergate"\n')
+    with pytest.raises(ConfigError, match="a password does not stand in the file") as raised:
         load_headend(path)
+    assert "planted" not in str(raised.value)
 
 
 def test_tokens_of_a_headend_are_made_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = tmp_path / "headend.toml"
-    path.write_text(EXAMPLE.read_text().replace("/var/lib/metergate-headend", str(tmp_path / "data")))
+    path = place(tmp_path)
     token.create(path, "billing", ["readings:read"], [""], 90)
     token.show(path)
     assert "billing  readings:read  everywhere" in capsys.readouterr().out

@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headend.state.assignments import Assignment, Assignments
-from headend.state.gateways import Configs, Enrolment, Gateway, Gateways
+from headend.state.gateways import Configs, Gateway, Gateways
 from headend.state.ledgers import Gap, Gaps, SeqSnapshot, SeqSnapshots
 from headend.state.store import State
 
@@ -12,33 +12,14 @@ _INSTANTS = st.integers(0, 12)
 _SEQS = st.integers(0, 2**62)
 
 
-def test_a_token_enrols_once(state: State) -> None:
-    enrolment = Enrolment(state)
-    token = enrolment.create("g1", expires_at=100)
-    assert enrolment.use("other", "aa", 50) is None
-    assert enrolment.use(token, "aa", 100) is None
-    assert enrolment.use(token, "aa", 99) == Gateway("g1", 99, "aa")
-    assert enrolment.use(token, "bb", 99) is None
-    assert enrolment.use(token, "aa", 500) == Gateway("g1", 99, "aa")
-    assert Gateways(state).list() == [Gateway("g1", 99, "aa")]
-
-
-def test_a_gateway_enrolled_anew_is_not_put_back_by_its_old_token(state: State) -> None:
-    enrolment = Enrolment(state)
-    old, new = enrolment.create("g1", 100), enrolment.create("g1", 100)
-    enrolment.use(old, "aa", 1)
-    assert enrolment.use(new, "bb", 2) == Gateway("g1", 2, "bb")
-    assert enrolment.use(old, "aa", 3) is None
-
-
 def test_what_a_gateway_says_of_itself_never_goes_back(state: State) -> None:
-    Enrolment(state).use(Enrolment(state).create("g1", 100), "aa", 1)
     gateways = Gateways(state)
+    gateways.create("g1", 1)
     assert gateways.seen("g1", epoch="e", boot="b", status="online", at=10)
     assert not gateways.seen("g1", epoch="e", boot="a", status="offline", at=9)
     assert not gateways.seen("g2", epoch="e", boot="a", status="offline", at=9)
     assert gateways.applied("g1", 3)
-    assert gateways.get("g1") == Gateway("g1", 1, "aa", "e", "b", "online", 10, 3)
+    assert gateways.get("g1") == Gateway("g1", 1, None, "", None, "e", "b", "online", 10, 3)
     assert gateways.get("g2") is None
 
 

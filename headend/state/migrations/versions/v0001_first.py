@@ -10,15 +10,33 @@ down_revision = None
 def upgrade() -> None:
     """Make all tables."""
     op.create_table(
+        "registry_revision",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+    )
+    op.execute("INSERT INTO registry_revision (id, number) VALUES (1, 0)")
+    op.create_table(
         "gateways",
         sa.Column("id", sa.String(128), primary_key=True),
-        sa.Column("enrolled_at", sa.BigInteger, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("enrolled_at", sa.BigInteger),
         sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger),
         sa.Column("epoch", sa.String(128), nullable=False),
         sa.Column("boot", sa.String(128), nullable=False),
         sa.Column("status", sa.String(32), nullable=False),
         sa.Column("last_seen", sa.BigInteger),
         sa.Column("config_version", sa.BigInteger, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "certificates",
+        sa.Column("serial", sa.String(40), primary_key=True),
+        sa.Column("gateway", sa.String(128), nullable=False, index=True),
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("pem", sa.Text, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("revoked_at", sa.BigInteger),
     )
     op.create_table(
         "enrolment_tokens",
@@ -34,6 +52,7 @@ def upgrade() -> None:
         sa.Column("region", sa.Text, nullable=False),
         sa.Column("zone", sa.String(64), nullable=False),
         sa.Column("name", sa.Text, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "devices",
@@ -44,6 +63,7 @@ def upgrade() -> None:
         sa.Column("maker", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("memory_days", sa.Integer, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "installations",
