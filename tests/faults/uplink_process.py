@@ -1,41 +1,90 @@
 """A gateway's log with its uplink in a process of its own: it appends readings and says which the log acknowledged.
 
-Called with: data folder, gateway's id, broker's port, the number of its first reading.
+Called with one JSON object, see `Orders`. A number is a slot of one second after BEGIN and the value of its readings.
+The file ENOUGH ends the appending; what is in the log still goes up.
 """
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from gateway.uplink import Uplink
 from metering.batch import Batch
-from metering.model import SECOND, Block, Column, Kind, Layout, Source
+from metering.errors import StorageError
+from metering.model import SECOND, Block, Column, Expectation, Kind, Layout, Source
 from metering.timing import now
 from mqtt.client import MqttSettings
-from storage.codec import pack
-from storage.log import Log
+from storage.codec import count, pack
+from storage.log import Log, LogLimits
 
-LAYOUT = Layout(Kind.INSTANTANEOUS, Source.POLL, 0, (Column("1-0:32.7.0*255", "V", 0, "int"),))
+OBIS = "1-0:32.7.0*255"
+LAYOUT = Layout(Kind.INSTANTANEOUS, Source.POLL, 1, (Column(OBIS, "V", 0, "int"),))
 BEGIN = 1_764_000_000 * SECOND
 METERS = 4
+ENOUGH = "enough"  # the file that asks for the end of the appending,
+FOLLOWING = "following"  # and the one that says the log's next seq, once no more is appended
+REFUSED_PAUSE_S = 0.2  # before a batch is tried again that the log did not take
 
 
-def batch(number: int) -> Batch:
-    blocks = [Block(LAYOUT, f"m{meter}", BEGIN + number * SECOND, now(), [number]) for meter in range(METERS)]
+class Orders(msgspec.Struct):
+    """What this gateway is and does. `limits` are those of its log; `ahead_s` is how far its clock is wrong."""
+
+    data: str
+    gateway: str
+    port: int
+    number: int = 0  # of its first reading
+    host: str = "127.0.0.1"
+    pause_s: float = 0.01  # between two batches
+    batches: int | None = None  # how many; None: until it is told
+    limits: dict[str, float] = {}
+    ahead_s: float = 0.0
+    keepalive_s: int = 30
+
+
+def batch(number: int, ahead: int = 0) -> Batch:
+    at = BEGIN + number * SECOND + ahead
+    blocks = [Block(LAYOUT, f"m{meter}", at, now(), [number], slot=at) for meter in range(METERS)]
     return Batch(now(), blocks)
 
 
-async def main(data: Path, gateway: str, port: int, number: int) -> None:
-    log = Log.open(data / "log")
-    uplink = Uplink(log, data / "uplink.json", gateway, MqttSettings("127.0.0.1", f"gw-{gateway}", port))
+def promises() -> Batch:
+    """Return what completeness rests on: these meters are read each second from BEGIN on."""
+    made = [
+        Expectation(f"m{meter}", LAYOUT.kind, LAYOUT.source, LAYOUT.interval, (OBIS,), BEGIN) for meter in range(METERS)
+    ]
+    return Batch(now(), expectations=made)
+
+
+async def _append(log: Log, payload: bytes) -> None:
+    """Append until the log takes it: a full disk delays a reading, it loses none that is still in memory."""
+    while True:
+        try:
+            await log.append(payload)
+        except StorageError:
+            await asyncio.sleep(REFUSED_PAUSE_S)
+        else:
+            return
+
+
+async def main(orders: Orders, make: Callable[[int, int], Batch] = batch) -> None:
+    data = Path(orders.data)
+    log = Log.open(data / "log", LogLimits(**orders.limits), count=count)  # type: ignore[arg-type]  # names by its test
+    settings = MqttSettings(orders.host, f"gw-{orders.gateway}", orders.port, keepalive_s=orders.keepalive_s)
+    uplink = Uplink(log, data / "uplink.json", orders.gateway, settings)
     running = asyncio.create_task(uplink.run(asyncio.Event()))
-    while not running.done():
-        await log.append(pack(batch(number)))
+    await _append(log, pack(promises()))
+    number = orders.number
+    while not running.done() and not (data / ENOUGH).exists() and number - orders.number != orders.batches:
+        await _append(log, pack(make(number, int(orders.ahead_s * SECOND))))
         print(number, flush=True)  # noqa: T201 - what its caller reads
         number += 1
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(orders.pause_s)
+    (data / FOLLOWING).write_text(str(log.next_seq))
     await running
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(main(msgspec.json.decode(sys.argv[1], type=Orders)))
