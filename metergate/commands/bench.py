@@ -27,6 +27,7 @@ BARS: dict[str, tuple[str, str]] = {
     "month-read": ("month_read", "run"),
     "gateway-memory": ("gateway_memory", "run"),
     "growth": ("growth", "run"),
+    "whole-way": ("whole_way", "run"),
 }
 
 
