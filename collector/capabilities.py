@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from collector.exchange import Exchange, Transact
+from collector.supply_rules import Step
 from metering.model import Block, Event, Kind, Source
+from metering.supply import Action, SupplyState
 
 
 class PointLike(Protocol):
@@ -195,5 +199,86 @@ class EventReader(Protocol):
         """Append the events at or after `since` (us UTC, the meter's clock) that the meter still has.
 
         Reading twice gives the same events (same `Event.id`). Raises `MeterError`.
+        """
+        ...
+
+
+class SentFrame:
+    """One frame of a command as it left. `masked` may be kept and shown; `whole` may hold a credential: never shown."""
+
+    __slots__ = ("masked", "whole")
+
+    def __init__(self, masked: bytes, whole: bytes | None = None) -> None:
+        self.masked = masked
+        self.whole = masked if whole is None else whole
+
+    def __repr__(self) -> str:
+        return f"SentFrame({self.masked.hex()})"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a limiter was set to before it was changed, to be given back: by attribute, in the meter's own digits.
+
+    `limit_w` is the threshold in W; None: there was no limit.
+    """
+
+    values: dict[int, int]
+    limit_w: int | None
+
+
+class Order(NamedTuple):
+    """What is sent to a meter's switch: never `restore`, which `plan` resolves.
+
+    `until` (us UTC) is the end of the command's validity, which some meters check themselves.
+    """
+
+    action: Action
+    until: int
+    limit_w: int | None = None
+    back: Limits | None = None  # of an unlimit: what was set before
+
+
+class SupplySwitch(Protocol):
+    """A meter's supply: its switch and its limiter. Whether and when it is used others decide."""
+
+    @property
+    def limits(self) -> bool:
+        """Tell whether it has a limiter."""
+        ...
+
+    async def identities(self, talk: Talk) -> frozenset[str]:
+        """Return how the meter names itself: `title:<hex>`, `address:<digits>`, `serial:<text>`, as far as it does.
+
+        Raises:
+            RefusedError: its model has no point that tells who it is; it can be given no command.
+            MeterError: it could not be read.
+
+        """
+        ...
+
+    async def state(self, talk: Talk) -> SupplyState:
+        """Return how the supply stands, as the meter says. Raises `MeterError`."""
+        ...
+
+    def plan(self, action: Action, state: SupplyState, limit_w: int | None = None) -> Step:
+        """Return what is to be done in this state (`collector.supply_rules`): an order, nothing, or never."""
+        ...
+
+    async def registers(self, talk: Talk, *, into: list[Block]) -> None:
+        """Append the registers that belong to a command, as blocks of source `command`. Raises `MeterError`."""
+        ...
+
+    async def settings(self, talk: Talk) -> Limits:
+        """Return what the limiter is set to. Raises `MeterError`; `RefusedError` where there is none."""
+        ...
+
+    async def act(self, talk: Talk, order: Order, sent: list[SentFrame]) -> None:
+        """Send an order, once: what left is in `sent` before it leaves, whatever happens then.
+
+        Raises:
+            RefusedError: the meter said no: nothing happened.
+            AuthError: it refused its password or key: nothing happened.
+            MeterError: nobody knows whether it happened.
+
         """
         ...

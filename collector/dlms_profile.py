@@ -18,11 +18,13 @@ from collector.dlms_tables import (
     ProfileSpec,
     PushSpec,
     StatusSpec,
+    SupplySpec,
     Table,
 )
 from collector.fields import Obis, Seconds
 from collector.profile_files import choose_points, find_profile, names_of
-from collector.toml_file import unique, validate
+from collector.toml_file import error_at, unique, validate
+from metering.errors import ConfigError
 from metering.model import Kind
 
 PREFIX = "dlms_"
@@ -81,6 +83,7 @@ class DlmsProfile(Table):
     device_name: Obis | None = "0-0:42.0.0*255"  # class 1: logical device name
     firmware: Obis | None = "1-0:0.2.0*255"  # class 1: what is read once is read again when it changes
     clock: ClockSpec | None = ClockSpec()
+    supply: SupplySpec | None = None
     points: tuple[DlmsPoint, ...] = Field(min_length=1, strict=False)
     profile: tuple[ProfileSpec, ...] = Field((), strict=False)
     events: tuple[EventsSpec, ...] = Field((), strict=False)
@@ -146,4 +149,11 @@ def read_dlms_profile(path: Path) -> DlmsProfile:
     unique(path, ("profile",), "name", [spec.name for spec in profile.profile])
     unique(path, ("events",), "name", [spec.name for spec in profile.events])
     unique(path, ("status",), "name", [spec.name for spec in profile.status])
-    return profile.model_copy(update={"name": path.stem})
+    profile = profile.model_copy(update={"name": path.stem})
+    if profile.supply is not None:
+        for key in ("load_side", "current", "registers"):
+            try:
+                profile.select(getattr(profile.supply, key))
+            except ConfigError as error:
+                raise error_at(path, ("supply", key), str(error)) from None
+    return profile

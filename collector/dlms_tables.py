@@ -235,6 +235,22 @@ class ClockSpec(Table):
     shift_limit: int = Field(900, ge=1, le=900)  # seconds
 
 
+class SupplySpec(Table):
+    """The supply: disconnect control (class 70) and limiter (class 71); None: the model has none.
+
+    `no_limit` are thresholds, in the meter's own digits, that stand for no limit; the first one is written. `load_side`
+    are points that show the voltage behind the open switch, where the model has such; `current` the load current;
+    `registers` what is read before and after a command (none named: all running totals).
+    """
+
+    switch: Obis | None = "0-0:96.3.10*255"
+    limiter: Obis | None = "0-0:17.0.0*255"
+    no_limit: tuple[int, ...] = Field((0,), min_length=1, strict=False)
+    load_side: tuple[Name, ...] = Field((), strict=False)
+    current: tuple[Name, ...] = Field((), strict=False)
+    registers: tuple[Name, ...] = Field((), strict=False)
+
+
 class HdlcSpec(Table):
     """HDLC parameters that are proposed: the longest information field in bytes, and the window."""
 

@@ -25,6 +25,7 @@ from collector.dlt645_tables import (
     Serial,
     Settlement,
     StatusTable,
+    Supply,
     Table,
 )
 from collector.fields import Seconds
@@ -69,6 +70,7 @@ class Dlt645Profile(Table):
     daily_freeze: DailyFreeze | None = None
     settlement: Settlement | None = None
     clock: Clock | None = None
+    supply: Supply | None = None
     status: tuple[StatusTable, ...] = Field((), strict=False)
     event: tuple[EventTable, ...] = Field((), strict=False)
     test: tuple[ProfileTest, ...] = Field((), strict=False)

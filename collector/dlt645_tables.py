@@ -222,6 +222,23 @@ class Clock(Table):
     guard: Seconds = 600.0
 
 
+class Supply(Table):
+    """The load switch (1CH). `route`: by password, or through an encryption machine (ESAM) alone.
+
+    `closes` are the ways it is closed by: `permit` (the customer presses the button) and `direct`; `restore` takes the
+    first one. `status` is status word 3. `load_side`, `current` and `registers` are names of points: the voltage behind
+    the open switch, the load current, and what is read before and after a command (none named: all running totals).
+    """
+
+    route: Literal["password", "esam"] = "password"
+    level: int | None = Field(None, ge=0, le=9)  # of the password; left out: the profile's `password_level`
+    closes: tuple[Literal["permit", "direct"], ...] = Field(("permit", "direct"), min_length=1, strict=False)
+    status: Di = "04000503"
+    load_side: tuple[str, ...] = Field((), strict=False)
+    current: tuple[str, ...] = Field((), strict=False)
+    registers: tuple[str, ...] = Field((), strict=False)
+
+
 class StatusTable(Table):
     """One status word: events for bits (0 to 15) that are set, and for those that are no longer."""
 

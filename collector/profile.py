@@ -166,6 +166,51 @@ class Point(Place):
         return 10 ** (bits // 4) * self.multiplier if self.type.startswith("bcd") else None
 
 
+class CommandPoint(_Table):
+    """Where the relay is ordered: a coil or a holding register, and what is written to open and to close it."""
+
+    kind: Literal["coil", "register"]
+    address: int = Field(ge=0, le=0xFFFF)
+    open: int = Field(ge=0, le=0xFFFF)
+    closed: int = Field(ge=0, le=0xFFFF)
+
+    @model_validator(mode="after")
+    def _two_values(self) -> Self:
+        if self.open == self.closed or (self.kind == "coil" and {self.open, self.closed} != {0, 1}):
+            raise ValueError("open, closed: two different values; of a coil 0 and 1")
+        return self
+
+
+class StatusPoint(_Table):
+    """Where the relay shows how it is, apart from where it is ordered: a bit (functions 1, 2) or a register (3, 4)."""
+
+    function: Literal[1, 2, 3, 4]
+    address: int = Field(ge=0, le=0xFFFF)
+    mask: int = Field(0xFFFF, ge=1, le=0xFFFF)  # the bits of a register that count
+    open: int = Field(ge=0, le=0xFFFF)
+    closed: int = Field(ge=0, le=0xFFFF)
+
+    @model_validator(mode="after")
+    def _two_values(self) -> Self:
+        if self.open == self.closed:
+            raise ValueError("open, closed: two different values")
+        return self
+
+
+class Supply(_Table):
+    """The load switch of a model: command and status points.
+
+    `load_side`, `current` and `registers` are names of points: the voltage behind the open switch, the load current,
+    and what is read before and after a command (none named: all running totals).
+    """
+
+    command: CommandPoint
+    status: StatusPoint
+    load_side: tuple[str, ...] = Field((), strict=False)
+    current: tuple[str, ...] = Field((), strict=False)
+    registers: tuple[str, ...] = Field((), strict=False)
+
+
 class ProfileTest(_Table):
     """Frames and what they must give: an RTU request and its reply in hex, values as decimal strings by point name.
 
@@ -193,7 +238,7 @@ class Profile(_Table):
     max_registers: int = Field(MAX_READ_REGISTERS, ge=1, le=MAX_READ_REGISTERS)
     turnaround: Seconds = 0.1  # how long the model usually thinks before it begins to answer
     memory_days: int = Field(0, ge=0)  # how far back its own load profile reaches; 0: it has none
-    switch: Literal["none"] = "none"  # load switch
+    supply: Supply | None = None  # its load switch, where it has one
     function: Literal[3, 4] = 3
     word_order: WordOrder = "msw_first"
     byte_order: ByteOrder = "big"

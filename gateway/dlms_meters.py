@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from collector.dlms_profile import DlmsProfile, load_dlms_profile
@@ -12,6 +13,7 @@ from collector.drivers.dlms_clock import DlmsClock
 from collector.drivers.dlms_events import DlmsEvents
 from collector.drivers.dlms_load_profile import DlmsProfileReader
 from collector.drivers.dlms_reader import DlmsReader
+from collector.drivers.dlms_switch import DlmsSwitch
 from collector.protocols.modbus_times import character_time, parse_format
 from gateway.meter_kinds import OnHoles, make_readers
 from gateway.meters import BusMeter
@@ -57,6 +59,7 @@ def dlms_meter(
         profiles=[DlmsProfileReader(driver, spec, byte_s=byte_s) for spec in profile.profile],
         clock=DlmsClock(driver) if profile.clock is not None else None,
         events=DlmsEvents(driver) if profile.events or profile.status else None,
+        make_switch=partial(DlmsSwitch, driver) if profile.supply is not None else None,
         whole=True,
         keyed=bool(secrets_needed(access)),
         renew=secrets.renew,

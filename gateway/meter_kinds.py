@@ -1,7 +1,7 @@
 """Makes Modbus and DL/T 645 meters: driver and readers from settings, profile and line. It speaks to none."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from collector.capabilities import PointLike, ProfileReader, Reader
@@ -12,7 +12,9 @@ from collector.drivers.dlt645_events import Dlt645Events
 from collector.drivers.dlt645_freezes import DailyFreezeReader
 from collector.drivers.dlt645_records import LoadRecordReader
 from collector.drivers.dlt645_settlements import SettlementReader
+from collector.drivers.dlt645_switch import Dlt645Switch
 from collector.drivers.modbus import ModbusDriver, ModbusReader
+from collector.drivers.modbus_switch import ModbusSwitch
 from collector.plan import TCP_MAX_GAP, rtu_max_gap
 from collector.profile import Profile, load_profile
 from collector.protocols.modbus_times import parse_format
@@ -52,6 +54,7 @@ def modbus_meter(file: GatewayFile, meter: MeterSettings, bus: BusSettings, on_h
         registers,
         moments,
         everything,
+        make_switch=partial(ModbusSwitch, profile, meter.id, unit) if profile.supply and profile.identity else None,
     )
 
 
@@ -77,6 +80,7 @@ def dlt645_meter(file: GatewayFile, meter: MeterSettings, on_holes: OnHoles, key
         profiles=_dlt645_profiles(profile, meter.id),
         clock=Dlt645Clock(profile, meter.id, profile.clock, secrets.keys) if profile.clock is not None else None,
         events=Dlt645Events(profile, meter.id) if profile.event or profile.status else None,
+        make_switch=partial(Dlt645Switch, profile, meter.id, address, secrets.keys) if profile.supply else None,
         whole=True,
         renew=secrets.renew,
     )

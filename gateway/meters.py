@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.capabilities import Driver, EventReader, MeterClock, PointLike, ProfileReader, Reader
+from collector.capabilities import Driver, EventReader, MeterClock, PointLike, ProfileReader, Reader, SupplySwitch
 from gateway.settings import MeterSettings, ScheduleSettings
 
 
@@ -54,6 +54,7 @@ class BusMeter:
     profiles: Sequence[ProfileReader] = ()
     clock: MeterClock | None = None
     events: EventReader | None = None
+    make_switch: Callable[[], SupplySwitch] | None = None  # made for a command, and let go after it
     whole: bool = False
     keyed: bool = False
     renew: Callable[[], None] = _nothing  # takes the secrets that the key store has now

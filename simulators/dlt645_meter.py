@@ -25,6 +25,7 @@ from collector.protocols.dlt645.values import bcd, count_of
 from collector.protocols.dlt645.writes import OPERATOR, PASSWORD, parse_control
 from metering import timing
 from metering.model import SECOND
+from simulators.dlt645_esam import EncryptionMachine
 from simulators.dlt645_faults import Dlt645Fault, Dlt645Faults, answers_endlessly, spoil_answer
 from simulators.dlt645_history import Happening, History
 from simulators.dlt645_switch import Relay
@@ -94,6 +95,7 @@ class Dlt645Meter:
         self._shown = Shown(meter, profile)
         self._history = History(self._shown, list(happenings))
         self.relay = Relay(meter, self._history)
+        self.machine = EncryptionMachine()
         self._rest: tuple[bytes, list[bytes]] = (b"", [])  # what follow-up requests are for, and what they get
         self._told = ""  # the day of the last broadcast that was believed
 
@@ -249,17 +251,26 @@ class Dlt645Meter:
     # -- writing
 
     def _control(self, request: Frame, now: int) -> None:
-        asked = parse_control(request)
-        if asked is None or self.made.needs_module:
+        if self.made.needs_module:
+            block = self.machine.open(self.made.address, request.data)
+        else:
+            asked = parse_control(request)
+            if asked is None:
+                raise RefusedRequestError(NOT_AUTHORISED)
+            self._check(asked.level, asked.password)
+            block = request.data[-8:]
+        if block is None:
             raise RefusedRequestError(NOT_AUTHORISED)
-        self._check(asked.level, asked.password)
+        self._switch(block, now)
+
+    def _switch(self, block: bytes, now: int) -> None:
         try:
-            until = decode_stamp(asked.until)
+            until = decode_stamp(block[2:])
         except ValueError:
             until = None
         if until is None or self._shown.instant(until) < self.meter.clock(now):
             raise RefusedRequestError(OTHER)
-        if not self.relay.operate(asked.switch, now):
+        if not self.relay.operate(block[0], now):
             raise RefusedRequestError(OTHER)
 
     def _check(self, level: int, password: bytes) -> None:

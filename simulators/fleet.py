@@ -17,6 +17,7 @@ from simulators.fleet_dlt645 import Dlt645Site
 from simulators.fleet_file import Fleet, MeterTable, RtuTable, TcpTable, load_fleet
 from simulators.meter import Meter, MeterSettings
 from simulators.modbus_rtu import RtuLine
+from simulators.modbus_switch import SwitchedRegisters
 from simulators.modbus_tcp import ModbusTcpServer
 from simulators.models import load_model
 from simulators.registers import MeterRegisters, clock_entry, with_entries
@@ -135,9 +136,12 @@ class Simulation:
         )
         meter = self.meters[table.id] = Meter(settings)
         turnaround = model.turnaround_s if on_line else 0.0
+        registers = MeterRegisters(meter, layout)
+        if model.profile.supply is not None:
+            registers = SwitchedRegisters(registers, model.profile, model.load_side())
         unit = self.units[table.id] = Unit(
             table.unit,
-            MeterRegisters(meter, layout),
+            registers,
             turnaround_s=turnaround if table.turnaround_ms is None else table.turnaround_ms / 1000,
             faults=Faults([fault.fault() for fault in table.fault], seed=seed),
             clock=self._clock,

@@ -37,6 +37,11 @@ class Model:
             entries.append(self._entry(profile.identity))
         return RegisterMap(tuple(entries), profile.max_registers, gaps, tuple(holes))
 
+    def load_side(self) -> list[Entry]:
+        """Return the entries that show the voltage behind an open switch."""
+        names = self.profile.supply.load_side if self.profile.supply is not None else ()
+        return [self._entry(point) for point in self.profile.select(names)] if names else []
+
     def _entry(self, place: Place) -> Entry:
         function, spec = self.profile.function_of(place), self.profile.spec(place)
         if not isinstance(place, Point):

@@ -1,18 +1,24 @@
 """One Modbus unit as a server sees it: request PDU in, reply PDU and the fault that strikes out. No framing, no I/O."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from collector.protocols.modbus import (
     ILLEGAL_DATA_ADDRESS,
     ILLEGAL_DATA_VALUE,
     ILLEGAL_FUNCTION,
+    READ_COILS,
+    READ_DISCRETE_INPUTS,
     READ_HOLDING_REGISTERS,
     READ_INPUT_REGISTERS,
+    WRITE_SINGLE_COIL,
+    WRITE_SINGLE_REGISTER,
     BadRequestError,
+    Request,
     exception_reply,
     parse_request,
     read_reply,
+    write_reply,
 )
 from metering import timing
 from simulators.faults import METER_KINDS, REPLY_KINDS, Fault, Faults, spoil_reply
@@ -39,6 +45,19 @@ class Registers(Protocol):
 
     def befall(self, fault: Fault, now: int) -> None:
         """Let a fault of `METER_KINDS` happen to the meter behind the registers."""
+
+
+@runtime_checkable
+class Switched(Protocol):
+    """Registers that a write of one coil or register does something to: those of a meter with a relay."""
+
+    def write(self, asked: Request, now: int) -> None:
+        """Do what is written.
+
+        Raises:
+            UnreadableError: there is nothing to be written at this place.
+
+        """
 
 
 class FixedRegisters:
@@ -105,14 +124,22 @@ class Unit:
             asked = parse_request(request)
         except BadRequestError as error:
             return exception_reply(request[0] if request else 0, error.code)
-        if asked.function not in (READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS):
+        try:
+            return self._do(asked, request, now, fault)
+        except UnreadableError:
+            return exception_reply(asked.function, ILLEGAL_DATA_ADDRESS)
+
+    def _do(self, asked: Request, request: bytes, now: int, fault: Fault | None) -> bytes:
+        if isinstance(self.registers, Switched) and asked.function in (WRITE_SINGLE_COIL, WRITE_SINGLE_REGISTER):
+            self.registers.write(asked, now)
+            return write_reply(request)
+        bits = isinstance(self.registers, Switched) and asked.function in (READ_COILS, READ_DISCRETE_INPUTS)
+        if not bits and asked.function not in (READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS):
             return exception_reply(asked.function, ILLEGAL_FUNCTION)
         if asked.quantity > self.registers.max_registers:
             return exception_reply(asked.function, ILLEGAL_DATA_VALUE)
         if asked.address + asked.quantity > 0x10000:
-            return exception_reply(asked.function, ILLEGAL_DATA_ADDRESS)
-        try:
-            data = self.registers.read(asked.function, asked.address, asked.quantity, now, fault)
-        except UnreadableError:
-            return exception_reply(asked.function, ILLEGAL_DATA_ADDRESS)
-        return read_reply(asked.function, data)
+            raise UnreadableError
+        return read_reply(
+            asked.function, self.registers.read(asked.function, asked.address, asked.quantity, now, fault)
+        )

@@ -1,6 +1,6 @@
 """An open association with a DLMS meter: conversations carried and timed, attributes alone and in lists. No driver."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -64,7 +64,7 @@ class DlmsTalk:
         self._transact = transact
         self._carrier = carrier
         self.session = session
-        self._answers: list[Answer] = []
+        self.note: Callable[[bytes], None] | None = None  # told each APDU before it leaves, while somebody wants that
 
     @property
     def transact(self) -> Transact:
@@ -81,6 +81,8 @@ class DlmsTalk:
 
         async def send(apdu: bytes) -> bytes:
             nonlocal first, last
+            if self.note is not None and apdu:
+                self.note(apdu)
             last = await carrier.carry(apdu)
             if not first.pdu:
                 first = last

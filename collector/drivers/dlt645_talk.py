@@ -95,6 +95,21 @@ class Dlt645Talk:
             error.meter = error.meter or self.device
             raise
 
+    async def control(self, request: Request) -> None:
+        """Send a control request (1CH), once.
+
+        Raises:
+            AuthError: the password is wrong, or the meter takes no command by password.
+            RefusedError: the meter refuses for another reason.
+
+        """
+        length = answer_length(0, wake=self.profile.wake) - EDITIONS["2007"].size
+        try:
+            checked((await self._carry(request, length, once=True)).pdu)
+        except MeterError as error:
+            error.meter = error.meter or self.device
+            raise
+
     async def tell(self, request: Request) -> None:
         """Send what nobody answers, once. Raises `TransportError`."""
         await self._carry(request, 0, once=True)

@@ -25,6 +25,7 @@ from metering.errors import AuthError
 
 PASSWORD = 3  # bytes
 OPERATOR = 4
+SEALED_LEVEL = 0x98  # PA: what follows is sealed
 _MASK = 0x00
 
 
@@ -86,8 +87,21 @@ def control_request(address: str, switch: Switch, until: datetime, keys: MeterKe
 
     """
     credential = _credential(keys, level)
-    request = Request(address, CONTROL, credential + bytes((switch, 0)) + encode_stamp(until, 6))
+    request = Request(address, CONTROL, credential + control_block(switch, until))
     return Write(request, (0, len(credential)))
+
+
+def sealed_request(address: str, sealed: bytes, operator: bytes) -> Request:
+    """Return the request that carries a block which an encryption machine has sealed (PA 98H, State Grid's extension).
+
+    The password bytes are empty; the operator code of four bytes (or none) goes in clear, as the meter records it.
+    """
+    return Request(address, CONTROL, bytes((SEALED_LEVEL,)) + bytes(PASSWORD) + _operator(operator) + sealed)
+
+
+def control_block(switch: Switch, until: datetime) -> bytes:
+    """Return N1 to N8 of a control request: what an encryption machine seals."""
+    return bytes((switch, 0)) + encode_stamp(until, 6)
 
 
 def broadcast_time(moment: datetime, order: ByteOrder = "low-first", address: str = BROADCAST) -> Request:
@@ -129,4 +143,8 @@ def parse_control(frame: Frame) -> Control | None:
 def _credential(keys: MeterKeys, level: int) -> bytes:
     if len(keys.password) != PASSWORD or len(keys.operator) not in (0, OPERATOR):
         raise AuthError("a password of three bytes (and an operator code of four) is needed; the key store has none")
-    return bytes((level,)) + keys.password[::-1] + (keys.operator or bytes(OPERATOR))[::-1]
+    return bytes((level,)) + keys.password[::-1] + _operator(keys.operator)
+
+
+def _operator(operator: bytes) -> bytes:
+    return (operator or bytes(OPERATOR))[::-1]
