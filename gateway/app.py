@@ -184,6 +184,10 @@ class Gateway:
         if self._keys is not None:
             self._keys.close()
 
+    def recorded(self) -> RecorderStatus:
+        """Return what went into the log: the part of `status` that costs the same however many meters there are."""
+        return self._recorder.status()
+
     def status(self) -> GatewayStatus:
         """Return how everything fares."""
         return GatewayStatus(

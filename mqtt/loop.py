@@ -25,12 +25,15 @@ from mqtt.client import MqttSettings, Will, drop, make_client, reason_of, retry_
 
 GREETING_S = 10.0  # for the broker's CONNACK
 FAREWELL_S = 1.0  # for our DISCONNECT to leave at the end
+MAX_DIALS = 16  # connections that a process opens at the same time: a fleet in one process comes back in turns
 TICK_S = 1.0  # how often the keep-alive is looked at
 STABLE_S = 10.0  # a connection that lived this long was a good one: the next retry comes quickly again
 FILTERS_PER_SUBSCRIBE = 100
 MAX_REFUSED_NAMED = 20  # refused subscriptions that the status names
 
 SUBACK_FAILURE = 0x80  # MQTT 3.1.1, 3.9.3
+
+_dials = threading.BoundedSemaphore(MAX_DIALS)
 
 
 class ConnectionStatus(NamedTuple):
@@ -184,7 +187,9 @@ class MqttConnection:
 
         def dial() -> None:
             try:
-                client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+                with _dials:
+                    if not abandoned.is_set():
+                        client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
             except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
                 errors.append(error)
             if abandoned.is_set():

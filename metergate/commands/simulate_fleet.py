@@ -97,6 +97,7 @@ async def _drive(fleet: Fleet, broker: Broker, headend: Headend, seconds: float,
         watch = asyncio.ensure_future(run.watch())
         try:
             await _all_up(run, fleet, told, stop)
+            workers.order(b"count")
             begin = run.moment()
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({stopping, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +105,7 @@ async def _drive(fleet: Fleet, broker: Broker, headend: Headend, seconds: float,
             stopped = run.moment()
             await run.look()
             lag = run.lag or 0
-            workers.stop()
+            workers.order(b"stop")
             await told
             problems = await _stored(run)
             end = run.moment()

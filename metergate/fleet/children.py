@@ -91,10 +91,10 @@ class Worker:
                 return
         raise StorageError("a worker of the fleet ended early; its last words are above", retry=False)
 
-    def stop(self) -> None:
-        """Have it end the reads and bring in what it has."""
+    def order(self, word: bytes) -> None:
+        """Give it an order, as `worker` says."""
         assert self.process.stdin is not None  # noqa: S101 - asked for at the start
-        self.process.stdin.write(b"stop\n")
+        self.process.stdin.write(word + b"\n")
 
 
 class Workers:
@@ -112,10 +112,10 @@ class Workers:
         """Take all reports until all are final. Raises `StorageError` where a worker ends without its last one."""
         await asyncio.gather(*(each.listen() for each in self._workers))
 
-    def stop(self) -> None:
-        """Have all end the reads and bring in what they have."""
+    def order(self, word: bytes) -> None:
+        """Give all an order: `count` or `stop`, as `worker` says."""
         for each in self._workers:
-            each.stop()
+            each.order(word)
 
 
 @asynccontextmanager

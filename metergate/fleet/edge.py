@@ -50,22 +50,21 @@ class FleetGateway:
         )
         self._stop, self._late_stop = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ranges = (0, 0)  # when it began to read and when it ended, UTC microseconds
+        self._began = self._ended = 0  # when it planned its reads and when it was told to end, UTC microseconds
         self._unanswered: deque[tuple[int, float]] = deque()  # last seq of a commit, and when it was durable
         self._unanswered_lock = Lock()
 
     def start(self) -> None:
         """Begin to read and to send."""
-        self._ranges = (timing.now(), 0)
         self._tasks = [
-            asyncio.create_task(self.gateway.run(self._stop)),
+            asyncio.create_task(self._read()),
             asyncio.create_task(self.uplink.run(self._late_stop)),
             asyncio.create_task(self._watch()),
         ]
 
     async def end_reading(self) -> None:
         """Stop the meters' reads and commit what is there; the uplink goes on."""
-        self._ranges = (self._ranges[0], timing.now())
+        self._ended = timing.now()
         self._stop.set()
         await self._tasks[0]
 
@@ -90,17 +89,8 @@ class FleetGateway:
         return self.uplink.status().contiguous == self.log.next_seq - 1
 
     def report(self, *, final: bool = False) -> Report:
-        """Return how it fares."""
-        gateway, uplink = self.gateway.status(), self.uplink.status()
-        recorder = gateway.recorder
-        errors: Counter[str] = Counter()
-        for bus in gateway.buses.values():
-            for meter in bus.meters.values():
-                errors.update({f"meter {name}": count for name in _FAILURES if (count := getattr(meter, name))})
-        if uplink.connection.failures:
-            errors["connection"] = uplink.connection.failures
-        if recorder.refusal:
-            errors["log refuses"] = 1
+        """Return how it fares; what went wrong and what to account for only at the end."""
+        recorder, uplink = self.gateway.recorded(), self.uplink.status()
         edge = Edge(self._id, uplink.epoch, self.log.next_seq - 1, recorder.readings)
         return Report(
             gateways=1,
@@ -113,7 +103,7 @@ class FleetGateway:
             sent=uplink.sent,
             sent_again=uplink.sent_again,
             put_back=uplink.put_back,
-            errors=dict(errors),
+            errors=self._errors() if final else {},
             edges=[edge] if final else [],
             final=final,
         )
@@ -126,14 +116,29 @@ class FleetGateway:
         }
         return InProcessLink(bus.id, units)
 
+    async def _read(self) -> None:
+        self._began = timing.now()  # its schedule is made in this very step
+        await self.gateway.run(self._stop)
+
+    def _errors(self) -> dict[str, int]:
+        """Return what went wrong, counted by kind."""
+        errors: Counter[str] = Counter()
+        for bus in self.gateway.status().buses.values():
+            for meter in bus.meters.values():
+                errors.update({f"meter {name}": count for name in _FAILURES if (count := getattr(meter, name))})
+        if failures := self.uplink.status().connection.failures:
+            errors["connection"] = failures
+        if self.gateway.recorded().refusal:
+            errors["log refuses"] = 1
+        return dict(errors)
+
     def _due(self) -> int:
         """Return the readings that the schedule called for until now: one of each point at each boundary."""
-        begin, end = self._ranges
-        if not begin:
+        if not self._began:
             return 0
         offset = round(gateway_offset(self._id, self._file.gateway.jitter, self._interval) * SECOND)
         step = self._interval * SECOND
-        boundaries = ((end or timing.now()) - offset) // step - (begin - offset) // step
+        boundaries = ((self._ended or timing.now()) - offset) // step - (self._began - offset) // step
         return int(boundaries) * len(self._file.meter) * len(POINTS)
 
     async def _watch(self) -> None:

@@ -25,6 +25,11 @@ class Delays:
         with self._lock:
             self._counts[ms] += times
 
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._counts.clear()
+
     def counts(self) -> dict[int, int]:
         """Return how often each delay came, by milliseconds."""
         with self._lock:
@@ -54,7 +59,7 @@ class Report(msgspec.Struct, frozen=True):
     """How the gateways of one worker fare; of a whole fleet once added up. Counts are since the start.
 
     `due` are readings that the schedule called for, `taken` those in the gateways' logs, `dropped` those that a log
-    did not accept. `behind` are records without a receipt. `errors` are counted by kind.
+    did not accept. `behind` are records without a receipt. `errors` (by kind) and `edges` come at the end.
     """
 
     gateways: int = 0

@@ -1,12 +1,13 @@
 """A worker process of a simulated fleet: some 250 gateways on one event loop. It serves a parent, by lines of JSON.
 
-Called with the fleet and the first and last of its gateways. It reports on standard output; a line on standard input
-ends the reading of meters, its end ends everything.
+Called with the fleet and the first and last of its gateways. It reports on standard output. On standard input the line
+`count` begins the count of delays anew and `stop` ends the reading of meters; the input's end ends everything.
 """
 
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 
 import msgspec
 import uvloop
@@ -38,7 +39,7 @@ async def serve(work: Work) -> None:
     delays = Delays()
     gateways: list[FleetGateway] = []
     stop, gone = asyncio.Event(), asyncio.Event()
-    _listen(stop, gone)
+    _listen({b"count": delays.clear, b"stop": stop.set}, stop, gone)
     opening = asyncio.Semaphore(OPENING)
 
     async def begin(number: int) -> None:
@@ -83,16 +84,19 @@ def _sum(gateways: list[FleetGateway], delays: Delays, *, final: bool = False) -
     return msgspec.structs.replace(summed, delays=delays.counts(), final=final)
 
 
-def _listen(stop: asyncio.Event, gone: asyncio.Event) -> None:
-    """Set `stop` at a line of the parent's, and `gone` as well when the parent ends."""
+def _listen(orders: dict[bytes, Callable[[], None]], stop: asyncio.Event, gone: asyncio.Event) -> None:
+    """Follow the parent's orders, a word on each line; set `stop` and `gone` when the parent ends."""
     loop = asyncio.get_running_loop()
     source = sys.stdin.fileno()
 
     def heard() -> None:
-        if not os.read(source, 1024):
+        words = os.read(source, 1024)
+        for word in words.split():
+            orders[word]()
+        if not words:
             gone.set()
+            stop.set()
             loop.remove_reader(source)
-        stop.set()
 
     loop.add_reader(source, heard)
 
