@@ -1,6 +1,7 @@
 """The processes of a simulated fleet: its head-end and its workers, started, asked and ended. It counts nothing."""
 
 import asyncio
+import contextlib
 import http.client
 import re
 import signal
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from metergate.fleet.plan import Fleet, headend_lines
+from headend.state.registrar import Registrar
+from metergate.fleet.plan import Fleet, headend_file, registry_of
 from metergate.fleet.report import Report, total
 from metergate.fleet.worker import Work
+from metergate.headend_file import load_headend, open_state
+from metering import timing
 from metering.errors import StorageError
 from simulators.broker import free_port
 
@@ -41,8 +45,8 @@ class Headend:
 
     async def start(self, fleet: Fleet) -> None:
         """Start it and return when it is ready. Raises `StorageError` with its own last words."""
-        with self._file.open("w", encoding="utf-8") as file:
-            file.writelines(headend_lines(fleet, self.data, f"127.0.0.1:{self._port}"))
+        self._file.write_text(headend_file(fleet, self.data, f"127.0.0.1:{self._port}"), encoding="utf-8")
+        await asyncio.to_thread(self._fill_registry, fleet)
         with self._said.open("wb") as said:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "metergate", "headend", str(self._file), stdout=said, stderr=said
@@ -52,6 +56,10 @@ class Headend:
                 if self._process.returncode is not None:
                     raise StorageError(f"the head-end did not start: {self.last_words()}", retry=False)
                 await asyncio.sleep(LOOK_S)
+
+    def _fill_registry(self, fleet: Fleet) -> None:
+        with contextlib.closing(open_state(load_headend(self._file))) as state:
+            Registrar(state).take_in(registry_of(fleet), timing.now())
 
     async def measures(self) -> dict[str, float]:
         """Return its numbers without their labels' parts; empty where it does not answer in time."""

@@ -1,13 +1,16 @@
 """What a simulated fleet consists of: its gateways, their meters, and the files of gateways and head-end. Runs none."""
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from gateway.models import load_any
+from headend.state.registrar import Wanted
+from metergate.fleet_file import device_of
 from metergate.site import SiteFile
 from metering.errors import ConfigError
+from metering.model import Installation, MeterPoint
 
 PROFILE = "eastron_sdm630"
 # Running totals, as billing wants them: four values, one request.
@@ -90,16 +93,25 @@ def gateway_file(fleet: Fleet, number: int) -> SiteFile:
     )
 
 
-def headend_lines(fleet: Fleet, data: Path, api: str) -> Iterator[str]:
-    """Yield the lines of the head-end's file."""
-    yield f'[headend]\ndata = "{data}"\n[broker]\nhost = "{fleet.host}"\nport = {fleet.port}\n'
-    yield f'[api]\nlisten = "{api}"\n'
-    for number in range(fleet.gateways):
-        yield f'[[gateway]]\nid = "{fleet.gateway(number)}"\n'
-    for number in range(fleet.gateways):
-        for meter in fleet.meters_of(number):
-            where = "".join(f'{key} = "{value}"\n' for key, value in _where(meter).items())
-            yield f'[[meter]]\nid = "{meter_id(meter)}"\ngateway = "{fleet.gateway(number)}"\n{where}'
+def headend_file(fleet: Fleet, data: Path, api: str) -> str:
+    """Return the text of the head-end's file."""
+    return (
+        f'[headend]\ndata = "{data}"\n[broker]\nhost = "{fleet.host}"\nport = {fleet.port}\n[api]\nlisten = "{api}"\n'
+    )
+
+
+def registry_of(fleet: Fleet) -> Wanted:
+    """Return what the head-end's registry is to hold: all gateways and meters."""
+    model = load_any(PROFILE, None)
+    numbers = range(fleet.gateways)
+    meters = [(meter_id(meter), _where(meter), number) for number in numbers for meter in fleet.meters_of(number)]
+    return Wanted(
+        [fleet.gateway(number) for number in numbers],
+        [MeterPoint(where["point"], where["region"]) for _, where, _ in meters],
+        [device_of(name, "", PROFILE, model, fleet.gateway(number)) for name, _, number in meters],
+        [Installation(where["point"], name, "", 0) for name, where, _ in meters],
+        {},
+    )
 
 
 def _where(meter: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metergate.fleet.machine import allow_open_files
-from metergate.fleet.plan import WORKER_GATEWAYS, Fleet, gateway_file, headend_lines
+from metergate.fleet.plan import WORKER_GATEWAYS, Fleet, gateway_file, headend_file, registry_of
 from metergate.headend_file import load_headend
 from metering.errors import ConfigError
 
@@ -24,13 +24,17 @@ def test_each_meter_has_one_gateway_and_each_gateway_one_worker(gateways: int, m
 
 def test_gateways_and_headend_know_the_same_meters(tmp_path: Path):
     fleet = Fleet(3, 1000, 10, str(tmp_path))
-    file = tmp_path / "headend.toml"
-    file.write_text("".join(headend_lines(fleet, tmp_path / "headend", "127.0.0.1:1")))
-    central = {meter.id: meter.gateway for meter in load_headend(file).meter}
+    central = {device.id: device.gateway for device in registry_of(fleet).devices}
     made = [gateway_file(fleet, number) for number in range(3)]
     assert central == {meter.id: each.gateway.id for each in made for meter in each.meter}
     assert len(central) == 1000
     assert [len(each.bus) for each in made] == [2, 2, 2]
+
+
+def test_the_headends_file_is_a_good_one(tmp_path: Path):
+    file = tmp_path / "headend.toml"
+    file.write_text(headend_file(Fleet(3, 10, 10, "", port=1999), tmp_path / "headend", "127.0.0.1:1"))
+    assert load_headend(file).broker.port == 1999
 
 
 @pytest.mark.parametrize(
