@@ -105,10 +105,10 @@ def completeness_field(found: Completeness) -> str:
     )
 
 
-def choose(accept: str) -> Format | None:
-    """Return the format that an Accept field (RFC 9110) likes best, or None where it likes none of ours."""
+def choose(accept: str, formats: Sequence[Format] = FORMATS) -> Format | None:
+    """Return the format that an Accept field (RFC 9110) likes best, or None where it likes none of these."""
     best: tuple[float, int, Format] | None = None
-    for index, each in enumerate(FORMATS):
+    for index, each in enumerate(formats):
         weight = _weight(accept or "*/*", each)
         if weight > 0 and (best is None or weight > best[0]):
             best = weight, index, each

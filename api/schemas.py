@@ -6,6 +6,7 @@ import msgspec
 
 from api.problems import Problem
 from api.render import ReadingsPage
+from headend.kpi.views import CollectionRow, GapRow
 from headend.rows import Row
 
 _TEMPLATE = "#/components/schemas/{name}"
@@ -134,6 +135,22 @@ class ClockSet(msgspec.Struct):
     set_at: str
 
 
+class CollectionPage(msgspec.Struct):
+    """A page of figures. All days before `judged_until` (null: none yet) are judged."""
+
+    collection: list[CollectionRow]
+    judged_until: str | None
+    on_time_s: int
+    next: str | None
+
+
+class GapsPage(msgspec.Struct):
+    """A page of gaps."""
+
+    gaps: list[GapRow]
+    next: str | None
+
+
 class Health(msgspec.Struct):
     """The process lives."""
 
@@ -151,6 +168,8 @@ ANSWERS = (
     ChangesPage,
     ReadNow,
     ClockSet,
+    CollectionPage,
+    GapsPage,
     Health,
 )
 

@@ -33,6 +33,7 @@ from gateway.work import MeterWork
 from metering import events
 from metering.errors import RefusedError
 from metering.model import Block
+from metering.wire import Control
 from storage.log import Log
 from storage.quarantine import Quarantine
 
@@ -174,6 +175,15 @@ class Gateway:
 
         """
         return await self._memories.set_clock(self._meter(device), by)
+
+    def backfill(self, control: Control) -> None:
+        """Have intervals of a meter read anew from its own memory, as a head-end asks.
+
+        The journal answers `taken`, or `refused` with the reason; the rows themselves say the rest.
+        """
+        refusal = self._memories.ask_again(control.device, control.start, control.end)
+        detail = {"reason": refusal} if refusal else {}
+        self._recorder.journal("backfill", control.id, "refused" if refusal else "taken", **detail)
 
     async def end(self) -> None:
         """End a gateway that does not run: what it was asked for goes into the log, and its wires are closed."""

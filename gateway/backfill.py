@@ -68,6 +68,24 @@ class Backfill:
             self._dropped = dropped
         self._awake.set()
 
+    def reopen(self, device: str, start: int, end: int) -> bool:
+        """Ask a meter once more for its intervals with start < end of interval <= end (us), whatever is known of them.
+
+        False where none of its profiles has such intervals.
+        """
+        found = False
+        for task in self._tasks:
+            rows = self._intake.rows_of(task) if task.meter.id == device else None
+            if isinstance(rows, Account) and not task.absent:
+                low = max(rows.grid.at_or_before(start) + 1, rows.first)
+                high = min(rows.grid.at_or_before(end), self._newest(rows)) + 1
+                if low < high:
+                    rows.reopen(low, high)
+                    found = True
+        if found:
+            self.wake(device)
+        return found
+
     async def run(self, stop: asyncio.Event) -> None:
         """Fill holes until `stop`."""
         if not self._tasks:

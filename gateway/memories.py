@@ -127,6 +127,16 @@ class Memories:
         if filler is not None:
             filler.wake(meter.id)
 
+    def ask_again(self, device: str, start: int, end: int) -> str:
+        """Have the intervals with start < end of interval <= end (us) read anew; return why not, or nothing."""
+        meter = next((each for each in self._meters if each.id == device), None)
+        if meter is None:
+            return "there is no such meter on a bus here"
+        filler = self._fillers.get(meter.settings.bus or "")
+        if filler is None or not filler.reopen(device, start, end):
+            return "the meter has no profile of these intervals"
+        return ""
+
     async def read_clock(self, meter: BusMeter) -> ClockReading:
         """Read a meter's clock now. Raises `MeterError`."""
         return await self._clock_work.read(meter)

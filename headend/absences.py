@@ -3,7 +3,8 @@
 It reads the events that gateways raise about a meter's own profiles. It judges no readings.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from headend.rows import OF_AN_INTERVAL
 from metering import events
@@ -19,25 +20,27 @@ DAY = 86_400 * SECOND  # each of these events lies inside one day of UTC
 class Absence:
     """One event's range: interval ends `first` to `last` (us UTC, inclusive), `interval` in us."""
 
-    __slots__ = ("first", "interval", "last", "obis")
+    __slots__ = ("first", "interval", "last", "obis", "reason")
 
     def __init__(self, event: Event) -> None:
         self.first = from_rfc3339(event.detail["from"])
         self.last = from_rfc3339(event.detail["to"])
         self.interval = int(event.detail["interval"]) * SECOND
+        self.reason = event.detail.get("reason", "")
         self.obis = frozenset(event.detail.get("obis", "").split())  # empty: every channel of the device
 
 
 class Absences:
-    """The absences of one device inside a range of slots (us UTC), read once."""
+    """The absences among one device's events; other events are passed over."""
 
-    def __init__(self, store: ReadingsStore, device: str, first: int, last: int) -> None:
+    def __init__(self, found: Iterable[Event]) -> None:
         self._no_supply: list[Absence] = []
         self._lost: list[Absence] = []
-        for event in _events(store, device, first - DAY, last + DAY):
-            found = self._no_supply if event.name == events.NO_SUPPLY.name else self._lost
+        of_name = {events.NO_SUPPLY.name: self._no_supply, events.INTERVALS_LOST.name: self._lost}
+        for event in found:
             try:
-                found.append(Absence(event))
+                if event.name in of_name:
+                    of_name[event.name].append(Absence(event))
             except (KeyError, ValueError):  # another system's event of the same name
                 continue
 
@@ -59,9 +62,16 @@ class Absences:
     def lost(self, obis: str, step: int) -> Ranges:
         """Return the slots of a channel that its meter's profile lost, numbered by `step` (us)."""
         found = Ranges()
+        for spans in self.reasons(obis, step).values():
+            found.update(spans)
+        return found
+
+    def reasons(self, obis: str, step: int) -> dict[str, Ranges]:
+        """Return the slots of a channel that its meter's profile lost, numbered by `step` (us), by reason."""
+        found: dict[str, Ranges] = defaultdict(Ranges)
         for each in self._lost:
             if each.interval == step and (not each.obis or obis in each.obis):
-                found.add(number_of(each.first, step), number_of(each.last, step) + 1)
+                found[each.reason].add(number_of(each.first, step), number_of(each.last, step) + 1)
         return found
 
 
@@ -70,11 +80,11 @@ def number_of(slot: int, step: int) -> int:
     return (slot + step // 2) // step
 
 
-def _events(store: ReadingsStore, device: str, start: int, end: int) -> Iterator[Event]:
-    wanted = {events.NO_SUPPLY.name, events.INTERVALS_LOST.name}
+def events_about(store: ReadingsStore, device: str, first: int, last: int) -> Iterator[Event]:
+    """Yield a device's events that may tell of slots (us UTC) from `first` to `last`: an absence lies inside a day."""
     after = ""
     while True:
-        page, after = store.events([device], start, end, PAGE, after)
-        yield from (event for event in page if event.name in wanted)
+        page, after = store.events([device], first - DAY, last + DAY, PAGE, after)
+        yield from page
         if not after:
             return

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headend.absences import Absences, number_of
+from headend.absences import Absences, events_about, number_of
 from headend.derive import interval_obis
 from headend.rows import OF_AN_INTERVAL
 from headend.spans import Span
@@ -92,7 +92,7 @@ class _Tally:
         self.ranges: list[MissingRange] = []
         self.more = False
 
-    def add(self, device: str, series: "_Series", grid: "_Grid", slots: _Slots) -> None:
+    def add(self, device: str, series: "Series", grid: "Grid", slots: _Slots) -> None:
         """Count the slots `grid` (numbers, both inclusive) and list those that are missing."""
         first, last = grid
         self.expected += last - first + 1
@@ -125,16 +125,16 @@ class _Tally:
         )
 
 
-_Series = tuple[str, Kind, Source, int]  # obis, kind, source, interval
-_Grid = tuple[int, int]  # numbers of the first and the last slot, both inclusive
+Series = tuple[str, Kind, Source, int]  # obis, kind, source, interval
+Grid = tuple[int, int]  # numbers of the first and the last slot, both inclusive
 
 
 def of_stored(store: ReadingsStore, spans: Sequence[Span], wanted: Wanted, now: int) -> Completeness:
     """Return how complete the stored readings of these spans are, for the channels that pass the filters."""
     tally = _Tally()
     for span in spans:
-        for series, grids in _promised(store.expectations(span.device), span, now, wanted).items():
-            for grid in _merged(grids):
+        for series, grids in promised(store.expectations(span.device), span, now, wanted).items():
+            for grid in merged(grids):
                 tally.add(span.device, series, grid, _slots(store, span.device, series, grid))
     return tally.result(now)
 
@@ -146,30 +146,30 @@ def of_derived(store: ReadingsStore, spans: Sequence[Span], obis: Sequence[str],
     a register stands in the meter's own profiles beside what is shorter, or as short and polled, that is what counts.
     """
     tally = _Tally()
-    found: dict[_Series, list[tuple[Span, list[_Grid]]]] = defaultdict(list)
+    found: dict[Series, list[tuple[Span, list[Grid]]]] = defaultdict(list)
     wanted = Wanted(tuple(obis), (Kind.REGISTER,))
     for span in spans:
-        promised = _promised(store.expectations(span.device), span, now, wanted, closed=True)
-        for series, grids in promised.items():
-            if is_cumulative(series[0]) and not any(_stands_for(other, series) for other in promised):
-                found[series].append((span, _merged(grids)))
+        expected = promised(store.expectations(span.device), span, now, wanted, closed=True)
+        for series, grids in expected.items():
+            if is_cumulative(series[0]) and not any(_stands_for(other, series) for other in expected):
+                found[series].append((span, merged(grids)))
     for series, parts in found.items():
         _judge_pairs(store, series, parts, tally)
     return tally.result(now)
 
 
-def _stands_for(other: _Series, profile: _Series) -> bool:
+def _stands_for(other: Series, profile: Series) -> bool:
     """Tell whether a series says more of a register than this series of its meter's own profiles."""
     if profile[2] is not Source.PROFILE or other[0] != profile[0] or other[1] is not profile[1]:
         return False
     return other[3] < profile[3] or (other[3] == profile[3] and other[2] is not Source.PROFILE)
 
 
-def _promised(
+def promised(
     expectations: Iterable[Expectation], span: Span, now: int, wanted: Wanted, *, closed: bool = False
-) -> dict[_Series, list[_Grid]]:
+) -> dict[Series, list[Grid]]:
     """Return the promised slots of a span by series. `closed` takes the slot at the span's end too."""
-    found: dict[_Series, list[_Grid]] = defaultdict(list)
+    found: dict[Series, list[Grid]] = defaultdict(list)
     for each in expectations:
         step = each.interval * SECOND
         if step <= 0:
@@ -180,7 +180,7 @@ def _promised(
             first, last = start // step + 1, end // step
         else:  # start <= slot < end
             first, last = -(-start // step), (end if closed else end - 1) // step
-        last = min(last, (now - _grace(each)) // step)
+        last = min(last, (now - grace(each.source, each.interval)) // step)
         if first <= last:
             for obis in each.obis:
                 if wanted.wants(obis, each.kind, each.source):
@@ -188,20 +188,20 @@ def _promised(
     return found
 
 
-def _grace(promise: Expectation) -> int:
-    """Return how long after its slot a reading may come (us)."""
-    if promise.source is not Source.PROFILE:
-        return min(promise.interval, GRACE_S) * SECOND
+def grace(source: Source, interval: int) -> int:
+    """Return how long after its slot a reading that was promised may come by the scheduled read (us)."""
+    if source is not Source.PROFILE:
+        return min(interval, GRACE_S) * SECOND
     # Its slot may lie up to half an interval after the boundary of UTC: a day of the meter's own zone.
-    return (max(promise.interval, PROFILE_GRACE_S) + promise.interval // 2 + GRACE_S) * SECOND
+    return (max(interval, PROFILE_GRACE_S) + interval // 2 + GRACE_S) * SECOND
 
 
-def _merged(grids: list[_Grid]) -> list[_Grid]:
+def merged(grids: list[Grid]) -> list[Grid]:
     """Return the same slots without overlap: a gateway that starts again renews its promise."""
     return [(low, high - 1) for low, high in Ranges((first, last + 1) for first, last in grids)]
 
 
-def _slots(store: ReadingsStore, device: str, series: _Series, grid: _Grid) -> _Slots:
+def _slots(store: ReadingsStore, device: str, series: Series, grid: Grid) -> _Slots:
     """Return what is known of a series' slots; only where some are not held is more than a count asked for."""
     first, last = grid
     query = _query(device, series, grid)
@@ -214,11 +214,11 @@ def _slots(store: ReadingsStore, device: str, series: _Series, grid: _Grid) -> _
     recovered = no_supply = lost = Ranges()
     if open_ and source is not Source.PROFILE:
         profile = _numbers(store, _query(device, (obis, kind, Source.PROFILE, interval), grid), step)
-        recovered = _taken(open_, profile)
+        recovered = taken(open_, profile)
     if open_:
-        absences = Absences(store, device, first * step, last * step)
-        no_supply = _taken(open_, absences.no_supply(kind, step))
-        lost = _taken(open_, absences.lost(obis, step))
+        absences = Absences(events_about(store, device, first * step, last * step))
+        no_supply = taken(open_, absences.no_supply(kind, step))
+        lost = taken(open_, absences.lost(obis, step))
     return _Slots(held, recovered, no_supply, lost)
 
 
@@ -232,7 +232,7 @@ def _numbers(store: ReadingsStore, query: SlotsQuery, step: int) -> Ranges:
     return found
 
 
-def _taken(from_: Ranges, those: Ranges) -> Ranges:
+def taken(from_: Ranges, those: Ranges) -> Ranges:
     """Return what of `those` is in `from_`, and take it out there."""
     found = Ranges()
     for low, high in from_:
@@ -243,11 +243,9 @@ def _taken(from_: Ranges, those: Ranges) -> Ranges:
     return found
 
 
-def _judge_pairs(
-    store: ReadingsStore, series: _Series, parts: Sequence[tuple[Span, list[_Grid]]], tally: _Tally
-) -> None:
+def _judge_pairs(store: ReadingsStore, series: Series, parts: Sequence[tuple[Span, list[Grid]]], tally: _Tally) -> None:
     shown = (interval_obis(series[0]), Kind.INTERVAL, Source.DERIVED, series[3])
-    whole = _merged([grid for _, grids in parts for grid in grids])
+    whole = merged([grid for _, grids in parts for grid in grids])
     ends = _Slots(Ranges(), Ranges(), Ranges(), Ranges())
     for span, grids in parts:
         for grid in grids:
@@ -270,7 +268,7 @@ def _pairs(ends: _Slots, first: int, last: int) -> _Slots:
     return _Slots(*found)
 
 
-def _query(device: str, series: _Series, grid: _Grid) -> SlotsQuery:
+def _query(device: str, series: Series, grid: Grid) -> SlotsQuery:
     obis, kind, source, interval = series
     step = interval * SECOND
     low, high = grid[0] * step, grid[1] * step + 1
@@ -281,7 +279,7 @@ def _query(device: str, series: _Series, grid: _Grid) -> SlotsQuery:
     return SlotsQuery(device, obis, kind, source, interval, low, high)
 
 
-def _range(device: str, series: _Series, first: int, last: int) -> MissingRange:
+def _range(device: str, series: Series, first: int, last: int) -> MissingRange:
     obis, kind, source, interval = series
     count = (last - first) // (interval * SECOND) + 1
     return MissingRange(device, obis, kind, source, interval, to_rfc3339(first), to_rfc3339(last), count)

@@ -12,6 +12,7 @@ import msgspec
 from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
 from headend.completeness import Completeness
 from headend.derive import Moduli
+from headend.kpi.desk import CollectionDesk
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
 from headend.orders import ClockSet, Orders, SetClock
@@ -71,8 +72,10 @@ class Office:
         measures: Sequence[Measures] = (),
         set_clock: SetClock | None = None,
         unpack: Unpack = codec.unpack,
+        collection: CollectionDesk | None = None,
     ) -> None:
         self.tokens = tokens
+        self.collection = collection
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

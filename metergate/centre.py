@@ -14,6 +14,7 @@ from gateway.lines import make_mqtt_settings
 from gateway.models import load_any
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
+from headend.kpi.collection import Collection
 from headend.ledger_file import LedgerFile
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
@@ -21,6 +22,7 @@ from headend.service import Office
 from headend.state.registry import REFRESH_S, DatabaseRegistry
 from headend.state.store import State
 from headend.tokens import TokenBook
+from metergate.collecting import collect_of_headend
 from metergate.headend_file import HeadendFile, open_state
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
 from metering.errors import ConfigError, StorageError
@@ -51,6 +53,7 @@ class Centre:
     intake: Intake
     projection: Projection
     office: Office
+    collection: Collection
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -59,6 +62,7 @@ class Centre:
             group.create_task(self.projection.run(self.stop))
             group.create_task(self.intake.run(self.stop))
             group.create_task(self.inbox.run(self.stop))
+            group.create_task(self.collection.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(self._refresh())
             welcome = group.create_task(self._welcome())
@@ -128,6 +132,8 @@ def build(file: HeadendFile) -> Centre:
         registry.admits,
         registry.was_assigned,
     )
+    collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
+    projection.on_stored = collection.stored
     office = Office(
         registry,
         store,
@@ -136,9 +142,10 @@ def build(file: HeadendFile) -> Centre:
         None,
         lambda: problems(inbox, intake, projection),
         moduli=Turnovers(registry, file.headend.profiles),
-        measures=[lambda: measures(inbox, intake, projection)],
+        measures=[lambda: measures(inbox, intake, projection), desk.measures],
+        collection=desk,
     )
-    return Centre(file, log, store, state, registry, inbox, intake, projection, office)
+    return Centre(file, log, store, state, registry, inbox, intake, projection, office, collection)
 
 
 class Turnovers(Mapping[str, Mapping[str, int]]):

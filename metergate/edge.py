@@ -25,7 +25,14 @@ async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
             return Facts(status.meters, status.clock_suspect, version("metergate"))
 
         settings = make_mqtt_settings(site.uplink, site.gateway.id)
-        uplink = Uplink(log, site.gateway.data / "uplink.json", site.gateway.id, settings, facts)
+        uplink = Uplink(
+            log,
+            site.gateway.data / "uplink.json",
+            site.gateway.id,
+            settings,
+            facts,
+            on_control={"backfill": gateway.backfill},
+        )
         late_stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(uplink.run(late_stop))

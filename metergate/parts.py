@@ -22,7 +22,9 @@ from storage.projection import Projection
 from storage.quarantine import Quarantine
 
 if TYPE_CHECKING:  # a gateway without the API never loads FastAPI
+    from headend.kpi.collection import Collection
     from headend.service import Office
+    from headend.state.store import State
 
 logger = structlog.get_logger(__name__)
 
@@ -43,6 +45,8 @@ class Parts:
     gateway: Gateway
     projection: Projection
     office: "Office | None" = None
+    state: "State | None" = None
+    collection: "Collection | None" = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any] | None = None) -> None:
@@ -52,6 +56,8 @@ class Parts:
             views = [group.create_task(self.projection.run(late_stop))]
             if serve is not None:
                 views.append(group.create_task(serve(late_stop)))
+            if self.collection is not None:
+                views.append(group.create_task(self.collection.run(late_stop)))
             await self.gateway.run(self.stop)
             await self._drain()
             late_stop.set()
@@ -68,6 +74,8 @@ class Parts:
         """Release files and connections."""
         self.store.close()
         self.log.close()
+        if self.state is not None:
+            self.state.close()
 
 
 def open_log(site: SiteFile) -> Log:
@@ -130,7 +138,9 @@ def build_office(parts: Parts) -> "Office":
     from headend.orders import ClockSet  # noqa: PLC0415 - only where the API runs
     from headend.registry import MemoryRegistry  # noqa: PLC0415 - only where the API runs
     from headend.service import Office  # noqa: PLC0415 - as above
+    from headend.state.store import State  # noqa: PLC0415 - as above
     from headend.tokens import TokenBook  # noqa: PLC0415 - as above
+    from metergate.collecting import collect_of_site  # noqa: PLC0415 - as above
 
     site = parts.site
 
@@ -138,14 +148,20 @@ def build_office(parts: Parts) -> "Office":
         before, after = await parts.gateway.set_clock(device, by)
         return ClockSet(device, before.offset / SECOND, after.offset / SECOND, to_rfc3339(after.at))
 
+    registry = MemoryRegistry(points_of(site), devices_of(site), installations_of(site))
+    state = parts.state = State.open(site.gateway.data / "state.db")
+    collection, desk = collect_of_site(state, parts.store, registry, parts.gateway, parts.log, site.gateway.id)
+    parts.collection = collection
+    parts.projection.on_stored = collection.stored
     return Office(
-        MemoryRegistry(points_of(site), devices_of(site), installations_of(site)),
+        registry,
         parts.store,
         parts.log,
-        TokenBook(site.gateway.data / "state.db"),
+        TokenBook(state),
         parts.gateway.read_now,
         lambda: health.problems(parts),
         moduli=moduli_of(site),
-        measures=[lambda: health.measures(parts)],
+        measures=[lambda: health.measures(parts), desk.measures],
         set_clock=set_clock,
+        collection=desk,
     )

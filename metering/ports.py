@@ -87,6 +87,20 @@ class SlotsQuery(msgspec.Struct, frozen=True):
     end: int
 
 
+class Arrivals(msgspec.Struct, frozen=True):
+    """When the blocks of one layout of a device came: `received[i]` (us, earliest) is that of the slot `slots[i]`.
+
+    Slots (interval ends) are distinct and in order.
+    """
+
+    kind: Kind
+    source: Source
+    interval: int
+    obis: tuple[str, ...]
+    slots: Sequence[int]
+    received: Sequence[int]
+
+
 class ReadingsStore(Protocol):
     """A view of the log that can be asked. Blocking calls; callers on an event loop use a thread.
 
@@ -112,6 +126,13 @@ class ReadingsStore(Protocol):
 
     def slots(self, query: SlotsQuery) -> Iterator[int]:
         """Yield the distinct slots (interval ends) that hold a record, in order."""
+        ...
+
+    def arrivals(self, device: str, first: int, last: int) -> Sequence[Arrivals]:
+        """Return when each slot (interval end) with first <= slot <= last of a device came, layout by layout.
+
+        All of it is held in memory: ask for a day or two at a time.
+        """
         ...
 
     def events(

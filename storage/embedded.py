@@ -18,9 +18,9 @@ import msgspec
 from metering.batch import Batch
 from metering.errors import StorageError
 from metering.model import Event, Expectation, Kind
-from metering.ports import Page, Reading, ReadingsQuery, SlotsQuery, WriteResult
+from metering.ports import Arrivals, Page, Reading, ReadingsQuery, SlotsQuery, WriteResult
 from storage import schema
-from storage.embedded_ask import SlotScan, read_events, read_expectations
+from storage.embedded_ask import SlotScan, read_arrivals, read_events, read_expectations
 from storage.embedded_read import DEVICES_AT_ONCE, read_latest, read_page
 from storage.embedded_rows import Packings
 from storage.embedded_write import BlockWriter
@@ -124,6 +124,11 @@ class EmbeddedStore:
         """Yield the distinct slots (interval ends) that hold a record, in order."""
         for some in self._scanned(query, SlotScan.next):
             yield from some
+
+    def arrivals(self, device: str, first: int, last: int) -> Sequence[Arrivals]:
+        """Return when each slot (interval end) with first <= slot <= last of a device came, layout by layout."""
+        with self._reader() as connection:
+            return read_arrivals(connection, self._packings, device, first, last)
 
     def _scanned(
         self, query: SlotsQuery, step: Callable[[SlotScan, sqlite3.Connection], _Found | None]

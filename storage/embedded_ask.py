@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from metering.model import SECOND, Event, Expectation
-from metering.ports import SlotsQuery
+from metering.model import SECOND, Event, Expectation, Kind
+from metering.ports import Arrivals, SlotsQuery
 from storage.embedded_rows import FIRST, LAST, Packings, series_of
 from storage.versions import OF_AN_INTERVAL, bounds, from_cursor, to_cursor
 
@@ -27,6 +27,12 @@ _COUNT = """
 SELECT count(DISTINCT {slot})
 FROM blocks JOIN json_each(:series) AS wanted ON blocks.series = wanted.value
 WHERE measured_at BETWEEN :from AND :to AND {slot} BETWEEN :first AND :last
+"""
+_ARRIVALS = """
+SELECT json_group_array(slot), json_group_array(came) FROM (
+    SELECT {slot} AS slot, min(measured_at + delay) AS came FROM blocks
+    WHERE series = :series AND measured_at BETWEEN :from AND :to AND {slot} BETWEEN :first AND :last
+    GROUP BY slot ORDER BY slot)
 """
 _NEXT = """
 SELECT min(first) FROM (
@@ -54,7 +60,7 @@ class SlotScan:
         self._series = msgspec.json.encode([one.id for one in series]).decode()
         self._slack = max((one.slack for one in series), default=0)
         self._window = max(query.interval, 1) * SECOND * SLOTS_AT_ONCE
-        self._slot = f"measured_at - {'coalesce(lag, 0)' if query.kind in OF_AN_INTERVAL else 'lag'}"
+        self._slot = _slot_of(query.kind)
         first, last = bounds(query.kind, query.start, query.end)
         self._first, self._last = max(first, FIRST // 2), min(last, LAST // 2)
 
@@ -82,6 +88,31 @@ class SlotScan:
         last = min(self._last, first + self._window - 1)
         self._first = last + 1
         return asked | {"first": first, "last": last, "from": first - self._slack, "to": last + self._slack}
+
+
+def _slot_of(kind: Kind) -> str:
+    return f"measured_at - {'coalesce(lag, 0)' if kind in OF_AN_INTERVAL else 'lag'}"
+
+
+def read_arrivals(
+    connection: sqlite3.Connection, packings: Packings, device: str, first: int, last: int
+) -> list[Arrivals]:
+    """Return when each slot of a device came, layout by layout."""
+    found = []
+    for series in series_of(connection, packings, [device]):
+        layout = series.packing.layout
+        asked = {
+            "series": series.id,
+            "first": first,
+            "last": last,
+            "from": first - series.slack,
+            "to": last + series.slack,
+        }
+        slots, came = connection.execute(_ARRIVALS.format(slot=_slot_of(layout.kind)), asked).fetchone()
+        obis = tuple(column.obis for column in layout.columns)
+        held = _numbers.decode(slots), _numbers.decode(came)
+        found.append(Arrivals(layout.kind, layout.source, layout.interval, obis, *held))
+    return found
 
 
 def read_events(

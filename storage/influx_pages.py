@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from metering.model import SECOND, Event, Kind
-from metering.ports import Channel, Page, Reading, ReadingsQuery, SlotsQuery
+from metering.ports import Arrivals, Channel, Page, Reading, ReadingsQuery, SlotsQuery
 from storage.influx_link import InfluxLink
 from storage.influx_read import (
     DEVICES_PER_QUESTION,
@@ -185,12 +185,30 @@ def read_slots(link: InfluxLink, catalogue: Catalogue, query: SlotsQuery) -> Ite
         until = min(last, first + SLOT_WINDOW - 1)
         found: set[int] = set()
         for lines in layouts:
-            for time, number in slots_between(link, lines, query.device, first - reach, until + reach):
+            for time, number, _ in slots_between(link, lines, query.device, first - reach, until + reach):
                 slot = time if ends and number == NO_SLOT else number
                 if slot != NO_SLOT and first <= slot <= until:
                     found.add(slot)
         yield from sorted(found)
         first = until + 1
+
+
+def read_arrivals(link: InfluxLink, catalogue: Catalogue, device: str, first: int, last: int) -> list[Arrivals]:
+    """Return when each slot of a device came, layout by layout."""
+    found = []
+    for lines in _layouts_of(link, catalogue, device):
+        layout = lines.layout
+        reach = max(SLOT_REACH, 2 * layout.interval * SECOND)
+        came: dict[int, int] = {}
+        for time, number, received in slots_between(link, lines, device, first - reach, last + reach):
+            slot = time if layout.kind in OF_AN_INTERVAL and number == NO_SLOT else number
+            if slot != NO_SLOT and first <= slot <= last:
+                came[slot] = min(received, came.get(slot, received))
+        obis = tuple(column.obis for column in layout.columns)
+        slots = sorted(came)
+        arrived = [came[slot] for slot in slots]
+        found.append(Arrivals(layout.kind, layout.source, layout.interval, obis, slots, arrived))
+    return found
 
 
 def read_events(

@@ -183,11 +183,11 @@ def _groups(
 
 def slots_between(
     link: InfluxLink, lines: LayoutLines, device: str, first: int, last: int
-) -> Iterator[tuple[int, int]]:
-    """Yield (time, slot) of one device and layout in `readings` and `versions`."""
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (time, slot, received) of one device and layout in `readings` and `versions`."""
     where = f'"device" = {text(device)} AND "layout" = {text(lines.key)} AND {between(first, last)}'
-    for row in link.rows(select('"slot"', f"{READINGS}, {VERSIONS}", where)):
-        yield row.time, row.cells[0]
+    for row in link.rows(select('"slot", "received"', f"{READINGS}, {VERSIONS}", where)):
+        yield row.time, row.cells[0], row.cells[1]
 
 
 def first_time(link: InfluxLink, layouts: Sequence[LayoutLines], device: str, first: int, last: int) -> int | None:

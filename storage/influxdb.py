@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from metering.batch import Batch
 from metering.model import Event, Expectation, Kind
-from metering.ports import Page, Reading, ReadingsQuery, SlotsQuery, WriteResult
+from metering.ports import Arrivals, Page, Reading, ReadingsQuery, SlotsQuery, WriteResult
 from storage.influx_link import InfluxLink, InfluxSettings
-from storage.influx_pages import read_events, read_latest, read_page, read_slots
+from storage.influx_pages import read_arrivals, read_events, read_latest, read_page, read_slots
 from storage.influx_read import Catalogue, expectations_of
 from storage.influx_write import InfluxWriter
 
@@ -54,6 +54,10 @@ class InfluxStore:
     def slots(self, query: SlotsQuery) -> Iterator[int]:
         """Yield the distinct slots (interval ends) that hold a record, in order."""
         return read_slots(self._link, self._catalogue, query)
+
+    def arrivals(self, device: str, first: int, last: int) -> Sequence[Arrivals]:
+        """Return when each slot (interval end) with first <= slot <= last of a device came, layout by layout."""
+        return read_arrivals(self._link, self._catalogue, device, first, last)
 
     def events(
         self, devices: Sequence[str], start: int, end: int, limit: int, after: str = ""

@@ -6,8 +6,8 @@ harmless, because stores are idempotent. What waits, waits in the log: memory st
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -16,7 +16,7 @@ from metering.errors import StorageError
 from metering.model import Skipped
 from metering.ports import ReadingsStore, Rejected
 from storage.codec import pack, unpack
-from storage.log import Log
+from storage.log import Log, Record
 from storage.quarantine import Quarantine
 
 RECORDS_AT_ONCE = 64  # records that are read from the log at a time,
@@ -43,8 +43,20 @@ class ProjectionStatus:
     skipped: int = 0  # sequence numbers that the log could not deliver
 
 
+@dataclass
+class Stored:
+    """What the store has just been brought: records with their batches, and ranges that the log could not deliver."""
+
+    batches: list[tuple[Record, Batch]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
 class Projection:
-    """Keeps one store up with the log, from the cursor of this name."""
+    """Keeps one store up with the log, from the cursor of this name.
+
+    `on_stored` is told what the store now has, in the worker thread and before the cursor moves: what it raises is
+    like a failure of the store, and it is told again what it was told before a crash.
+    """
 
     def __init__(self, log: Log, store: ReadingsStore, cursor: str, quarantine: Quarantine) -> None:
         self._log = log
@@ -52,6 +64,7 @@ class Projection:
         self._name = cursor
         self._cursor = log.cursor(cursor, "first")
         self._quarantine = quarantine
+        self.on_stored: Callable[[Stored], None] | None = None
         self._status = ProjectionStatus(0)
 
     def rewind(self) -> None:
@@ -89,12 +102,13 @@ class Projection:
     def step(self) -> bool:
         """Bring the next records into the store; False when there are none. Blocking. Raises StorageError."""
         items = self._log.read(self._cursor.position, RECORDS_AT_ONCE, BYTES_AT_ONCE)
-        batches: list[Batch] = []
+        found = Stored()
         readings = undecodable = skipped = 0
         position = self._cursor.position
         for item in items:
             if isinstance(item, Skipped):
                 skipped += item.to_seq - max(item.from_seq, position) + 1
+                found.skipped.append(item)
                 position = item.to_seq + 1
                 continue
             try:
@@ -103,14 +117,16 @@ class Projection:
                 undecodable += 1
                 self._put_aside(f"log record {item.seq}", str(error), item.payload)
             else:
-                batches.append(batch)
+                found.batches.append((item, batch))
                 readings += batch.count()
             position = item.seq + 1
             if readings >= READINGS_PER_WRITE:
                 break
         if position == self._cursor.position:
             return False
-        counted = self._write(batches)
+        counted = self._write([batch for _, batch in found.batches])
+        if self.on_stored is not None:
+            self.on_stored(found)
         self._cursor.move(position)
         self._status = replace(
             counted, undecodable=counted.undecodable + undecodable, skipped=counted.skipped + skipped

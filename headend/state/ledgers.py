@@ -1,19 +1,15 @@
-"""What the head-end has committed of each gateway, and what it knows to be missing. It decides nothing.
+"""What the head-end has committed of each gateway. It decides nothing; what is missing stands in `gaps`.
 
 A snapshot of seqs only saves reading the head-end's log from its beginning: the log is the truth.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
 
-from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import gaps, seq_snapshots
-
-GapState = Literal["open", "asked", "recovered", "lost"]
+from headend.state.tables import seq_snapshots
 
 
 class SeqSnapshot(msgspec.Struct, frozen=True):
@@ -77,41 +73,3 @@ def _replace(connection: sa.Connection, log: str, rows: list[dict[str, str | int
     connection.execute(sa.delete(seq_snapshots).where(seq_snapshots.c.log == log))
     if rows:
         connection.execute(sa.insert(seq_snapshots), rows)
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """Intervals that a device owes: start < interval end <= end. `profile` names the channel's kind or load profile."""
-
-    device: str
-    profile: str
-    start: int
-    end: int
-    state: GapState = "open"
-    asked_at: int | None = None
-
-
-class Gaps:
-    """The gap ledger. All methods raise `StorageError`."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def put(self, gap: Gap) -> None:
-        """Note a gap, or what became of it: device, profile and start name it."""
-        self._state.write(lambda connection: put(connection, gaps, msgspec.structs.asdict(gap)))
-
-    def of(self, device: str) -> list[Gap]:
-        """Return a device's gaps, settled ones too, in the order of profile and start."""
-        return self._list(gaps.c.device == device)
-
-    def to_ask(self, asked_before: int, limit: int) -> list[Gap]:
-        """Return at most `limit` open gaps, and such as were asked for before an instant; the oldest first."""
-        again = sa.and_(gaps.c.state == "asked", gaps.c.asked_at < asked_before)
-        return self._list(sa.or_(gaps.c.state == "open", again), limit, gaps.c.start)
-
-    def _list(
-        self, where: sa.ColumnElement[bool], limit: int | None = None, first: sa.Column[int] | None = None
-    ) -> list[Gap]:
-        order = [*([first] if first is not None else []), gaps.c.device, gaps.c.profile, gaps.c.start]
-        query = sa.select(gaps).where(where).order_by(*order).limit(limit)
-        return [Gap(*row) for row in self._state.read(lambda connection: connection.execute(query).all())]

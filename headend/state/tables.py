@@ -5,6 +5,8 @@ Instants are microseconds, UTC. Ranges of seqs are inclusive, as in receipts.
 
 import sqlalchemy as sa
 
+from headend.kpi.figures import FIELDS
+
 NAME = 128  # characters of an id
 TOKEN_NAME = 100
 
@@ -116,8 +118,51 @@ gaps = sa.Table(
     sa.Column("profile", sa.String(NAME), primary_key=True),
     sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("end", sa.BigInteger, nullable=False),
+    sa.Column("day", sa.Integer, nullable=False),  # whose figures it belongs to
+    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
     sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("ask", sa.String(64), nullable=False),  # id of the control that asks; empty: a new one next time
+    sa.Column("answer", sa.String(32), nullable=False),  # what the gateway said to the last one
+    sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("asked_at", sa.BigInteger),
+    sa.Column("next_at", sa.BigInteger, index=True),  # when to ask; null: nobody is asked
+)
+
+seq_gaps = sa.Table(
+    "seq_gaps",
+    metadata,
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("epoch", sa.String(NAME), primary_key=True),
+    sa.Column("first", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("readings", sa.BigInteger, nullable=False),  # values gone, as far as they were counted
+    sa.Column("earliest", sa.BigInteger),  # measured_at among them
+    sa.Column("latest", sa.BigInteger),
+)
+
+collection_days = sa.Table(
+    "collection_days",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("device", sa.String(NAME), primary_key=True),
+    sa.Column("point", sa.String(NAME), nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("gateway", sa.String(NAME), nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in FIELDS),
+    sa.Column("buckets", sa.LargeBinary, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),  # JSON: slots lost by reason
+    sa.Column("clock_ms", sa.BigInteger),
+    sa.Column("due", sa.BigInteger, index=True),  # when it is to be judged again; null: never
+)
+
+collection_progress = sa.Table(
+    "collection_progress",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("day", sa.Integer, nullable=False),  # the next day to be judged for the first time,
+    sa.Column("after", sa.String(NAME), nullable=False),  # for the devices after this one
 )
 
 configs = sa.Table(

@@ -8,11 +8,17 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.app import SERVER, create_app
+from headend.kpi.collection import Collection
+from headend.kpi.desk import CollectionDesk
 from headend.service import Office
+from headend.state.gaps import SeqGap
+from headend.state.store import State
 from headend.tokens import SCOPES, TokenBook
+from metering.model import SECOND
 from storage.codec import pack
 from storage.embedded import EmbeddedStore
-from storage.log import Log
+from storage.log import Log, Record
+from storage.projection import Stored
 from tests.api.example_site import NOW, Meters, Site, batches, registry
 
 
@@ -20,18 +26,34 @@ from tests.api.example_site import NOW, Meters, Site, batches, registry
 def site(tmp_path: Path) -> Iterator[Site]:
     store = EmbeddedStore(tmp_path / "readings.db")
     log = Log.open(tmp_path / "log")
-    tokens = TokenBook(tmp_path / "state.db")
+    state = State.open(tmp_path / "state.db")
+    tokens = TokenBook(state)
     meters = Meters()
     reasons: list[str] = []
     made = batches()
     store.write(made)
     log.append_now([pack(batch) for batch in made])
+    collection = Collection(state, store, registry(), None, ("gw1", "e1"), lambda: NOW + 3 * 3600 * SECOND)
+    collection.tick()
+    records = [(Record(seq, pack(batch), NOW), batch) for seq, batch in enumerate(made, 1)]
+    collection.stored(Stored(records))
+    waiting = [SeqGap("gw2", "e9", 7, 8, "")]
+    desk = CollectionDesk(state, registry(), lambda: waiting, lambda: {"gw1": 1.25}, lambda: NOW)
     office = Office(
-        registry(), store, log, tokens, meters.read, lambda: reasons, lambda: NOW, set_clock=meters.set_clock
+        registry(),
+        store,
+        log,
+        tokens,
+        meters.read,
+        lambda: reasons,
+        lambda: NOW,
+        set_clock=meters.set_clock,
+        measures=[desk.measures],
+        collection=desk,
     )
     with TestClient(create_app(office), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:
         yield Site(office, client, store, log, tokens, meters, reasons)
-    tokens.close()
+    state.close()
     log.close()
     store.close()
 

@@ -223,6 +223,28 @@ def test_a_cursor_of_something_else_is_refused(store: ReadingsStore, cursor: str
         store.events(["m1"], 0, 2**62, 10, cursor)
 
 
+def test_arrivals_are_told_by_layout_with_the_earliest_of_each_slot(store: ReadingsStore):
+    late = block(BOTH, T0 + STEP + 7, 3, 3.0, received_at=T0 + 900 * STEP)
+    blocks = [
+        block(BOTH, T0 + 7, 1, 1.0),
+        block(BOTH, T0 + 9, 2, 1.0, received_at=T0 + 10),  # another version of the same slot
+        late,
+        block(BOTH, T0 + 2 * STEP, 3, 3.0, slot=None),  # of no slot
+        block(ONE, T0 + 3 * STEP, 3),
+        block(PROFILE, T0 + STEP, 5, slot=None),  # belongs to its end
+        block(BOTH, T0, 9, 9.0, device="m2"),
+    ]
+    store.write([Batch(T0, blocks)])
+    found = {(each.kind, each.source, each.obis): each for each in store.arrivals("m1", T0, T0 + 2 * STEP)}
+    both = found[Kind.REGISTER, Source.POLL, (ENERGY.obis, POWER.obis)]
+    assert (both.interval, list(both.slots)) == (900, [T0, T0 + STEP])
+    assert list(both.received) == [T0 + 10, T0 + 900 * STEP]
+    assert list(found[Kind.INTERVAL, Source.PROFILE, (ENERGY.obis,)].slots) == [T0 + STEP]
+    assert list(found[Kind.REGISTER, Source.POLL, (ENERGY.obis,)].slots) == []
+    assert [list(each.slots) for each in store.arrivals("m1", T0 + STEP, T0 + STEP) if each.slots] == [[T0 + STEP]] * 2
+    assert store.arrivals("m9", T0, T0 + STEP) == []
+
+
 def test_slots_are_told_once_whatever_layout_or_version_holds_them(store: ReadingsStore):
     store.write(
         [

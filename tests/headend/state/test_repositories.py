@@ -3,8 +3,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headend.state.assignments import Assignment, Assignments
+from headend.state.gaps import Gap, Gaps, GapsQuery, SeqGap, SeqGaps
 from headend.state.gateways import Configs, Gateway, Gateways
-from headend.state.ledgers import Gap, Gaps, SeqSnapshot, SeqSnapshots
+from headend.state.ledgers import SeqSnapshot, SeqSnapshots
 from headend.state.store import State
 
 _LIMITS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -35,15 +36,55 @@ def test_versions_of_a_configuration_count_up(state: State) -> None:
     assert (newest.body, newest.state, first.body, first.state) == (b"\x00b", "rolled-back", b"a", "offered")
 
 
-def test_open_gaps_are_asked_for_and_again_after_a_while(state: State) -> None:
+def test_gaps_are_asked_for_when_their_time_has_come_a_few_of_each_gateway(state: State) -> None:
     gaps = Gaps(state)
-    old, asked, settled = Gap("m2", "p", 1, 2), Gap("m1", "p", 5, 9, "asked", 50), Gap("m1", "p", 2, 3, "lost", 50)
-    for gap in (asked, settled, old, Gap("m1", "p", 5, 9), asked):
-        gaps.put(gap)
-    assert gaps.to_ask(50, 10) == [old]
-    assert gaps.to_ask(51, 10) == [old, asked]
-    assert gaps.to_ask(51, 1) == [old]
-    assert gaps.of("m1") == [settled, asked]
+    owed = [Gap("m1", "p", at, at + 1, 0, "g1", next_at=at) for at in range(5)]
+    other, nobody = Gap("m2", "p", 1, 2, 0, "g2", next_at=3), Gap("m3", "p", 1, 2, 0, "g1", "lost", "why")
+    gaps.put([*owed, other, nobody, *owed])
+    assert gaps.to_ask(3, 2, 10) == [owed[3], owed[2], other]
+    assert gaps.to_ask(3, 2, 1) == [owed[3]]
+    assert gaps.of("m1") == owed
+    assert gaps.counts() == [("g1", "lost", 1), ("g1", "open", 5), ("g2", "open", 1)]
+
+
+def test_an_answer_is_noted_and_the_gap_stays_until_the_store_says_otherwise(state: State) -> None:
+    gaps = Gaps(state)
+    asked = Gap("m1", "p", 1, 2, 0, "g1", "asked", ask="q1", tries=1, asked_at=5, next_at=6)
+    settled = Gap("m1", "p", 4, 5, 0, "g1", "recovered", ask="q1", tries=1)
+    gaps.put([asked, settled])
+    gaps.answered({"q1": "taken", "unknown": "taken"}, 99)
+    (noted, same) = gaps.of("m1")
+    assert (noted.state, noted.answer, noted.ask, noted.next_at) == ("asked", "taken", "", 99)
+    assert same == settled
+
+
+def test_gaps_come_in_pages_by_state_and_device(state: State) -> None:
+    gaps = Gaps(state)
+    all_of = [
+        Gap(device, "p", at, at + 1, state=word) for at in (1, 2) for device, word in (("a", "open"), ("b", "lost"))
+    ]
+    gaps.put(all_of)
+    found, after = [], None
+    while page := gaps.find(GapsQuery(0, 9, 3, after=after)):
+        found += page
+        after = (page[-1].start, page[-1].device, page[-1].profile)
+    assert found == all_of
+    assert gaps.find(GapsQuery(0, 9, 9, ("lost",), ("a", "b"))) == [all_of[1], all_of[3]]
+    assert gaps.find(GapsQuery(2, 3, 9)) == all_of[2:]
+    assert gaps.find(GapsQuery(0, 9, 9, (), ("c",))) == []
+
+
+def test_seqs_that_will_never_come_are_listed_and_counted(state: State) -> None:
+    book = SeqGaps(state)
+    gaps = [
+        SeqGap("g1", "e", 1, 4, "evicted", 12, 5, 9),
+        SeqGap("g1", "e", 9, 9, "quarantined"),
+        SeqGap("g2", "d", 1, 1, "lost"),
+    ]
+    book.put([*gaps, gaps[0]])
+    assert book.find(9) == gaps
+    assert book.find(1, ("g1", "e", 1)) == [gaps[1]]
+    assert book.counts() == [("g1", "evicted", 4, 12), ("g1", "quarantined", 1, 0), ("g2", "lost", 1, 0)]
 
 
 @_LIMITS

@@ -97,9 +97,28 @@ def upgrade() -> None:
         sa.Column("profile", sa.String(128), primary_key=True),
         sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("end", sa.BigInteger, nullable=False),
+        sa.Column("day", sa.Integer, nullable=False),
+        sa.Column("gateway", sa.String(128), nullable=False, index=True),
         sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("ask", sa.String(64), nullable=False),
+        sa.Column("answer", sa.String(32), nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("asked_at", sa.BigInteger),
+        sa.Column("next_at", sa.BigInteger, index=True),
     )
+    op.create_table(
+        "seq_gaps",
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("epoch", sa.String(128), primary_key=True),
+        sa.Column("first", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("last", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.String(32), nullable=False),
+        sa.Column("readings", sa.BigInteger, nullable=False),
+        sa.Column("earliest", sa.BigInteger),
+        sa.Column("latest", sa.BigInteger),
+    )
+    _collection()
     op.create_table(
         "configs",
         sa.Column("gateway", sa.String(128), primary_key=True),
@@ -150,4 +169,28 @@ def _append_only(table: str) -> None:
     op.execute(
         f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
+    )
+
+
+def _collection() -> None:
+    counts = ("expected", "held", "recovered", "no_supply", "lost", "first_try")
+    within = ("within_900", "within_3600", "within_14400", "within_86400")
+    op.create_table(
+        "collection_days",
+        sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("device", sa.String(128), primary_key=True),
+        sa.Column("point", sa.String(128), nullable=False),
+        sa.Column("region", sa.Text, nullable=False),
+        sa.Column("gateway", sa.String(128), nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in (*counts, *within)),
+        sa.Column("buckets", sa.LargeBinary, nullable=False),
+        sa.Column("reasons", sa.Text, nullable=False),
+        sa.Column("clock_ms", sa.BigInteger),
+        sa.Column("due", sa.BigInteger, index=True),
+    )
+    op.create_table(
+        "collection_progress",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("day", sa.Integer, nullable=False),
+        sa.Column("after", sa.String(128), nullable=False),
     )
