@@ -17,6 +17,7 @@ from metering.errors import (
     AuthError,
     CircuitOpenError,
     FrameError,
+    HaltedError,
     LinkDownError,
     MeterError,
     NoAnswerError,
@@ -55,6 +56,7 @@ _METER: tuple[tuple[type[MeterError], int, str], ...] = (
     (FrameError, 502, "link"),
     (RefusedError, 409, "meter"),
     (AuthError, 423, "key"),
+    (HaltedError, 423, "key"),
     (MeterError, 502, "link"),
 )
 

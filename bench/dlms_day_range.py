@@ -70,6 +70,10 @@ class Counter:
         self._value += 1
         return self._value
 
+    def skip(self) -> bool:
+        """Tell that a distance is not enough: it does not need one."""
+        return False
+
     def raise_to(self, expected: int) -> None:
         """Go on from `expected` at least."""
         self._value = max(self._value, expected - 1)

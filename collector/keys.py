@@ -59,6 +59,10 @@ class InvocationCounter(Protocol):
         """
         ...
 
+    def skip(self) -> bool:
+        """Go on though the meter does not tell its own counter, leaving a distance; False where that is not enough."""
+        ...
+
     @property
     def known(self) -> bool:
         """Tell whether values may be given out; False: the meter's counter has to be read first."""

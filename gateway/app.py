@@ -17,6 +17,9 @@ from collector.mqtt import ListenerStatus, MqttListener
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
 from gateway.dlms_pushes import make_push_listener
+from gateway.epoch import FILE as EPOCH_FILE
+from gateway.epoch import load_epoch
+from gateway.key_desk import KeyDesk
 from gateway.last import LastValues
 from gateway.lines import make_bus_meters, make_buses, make_link, make_mqtt_meters, make_mqtt_settings, open_keys
 from gateway.memories import Kept, Memories, MemoryStatus
@@ -81,7 +84,7 @@ class Gateway:
             on_committed=kept.accounts.committed,
         )
         self._buses = make_buses(file, self.clock.now, self._circuit, link_of)
-        self._keys = open_keys(file, log.epoch)
+        self._keys = open_keys(file, load_epoch(gateway.data / EPOCH_FILE, log.epoch))
         self._meters = make_bus_meters(file, self._holes, self._keys)
         mqtt = make_mqtt_meters(file)
         periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
@@ -112,6 +115,10 @@ class Gateway:
         self._promising = asyncio.Lock()
 
     # --- for the wiring -----------------------------------------------------------------------------------------------
+
+    def key_desk(self, boot: Callable[[], str]) -> KeyDesk | None:
+        """Return what answers a head-end about meter keys; None where there is no key store."""
+        return KeyDesk(self._file.gateway.id, self._keys, self._recorder, boot) if self._keys is not None else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""

@@ -1,43 +1,54 @@
 """Invocation counters on disk: reserved ahead in blocks, so that no value is given out twice over any crash.
 
-A journal of reservations, one line each with a checksum; a line that is torn at the end was never acted upon. It knows
-nothing of meters' protocols.
+Counters that may have gone back (a disk put back, a meter that came from another gateway) stand still until the words
+of the head-end and of the meter say how far they were used. It knows nothing of meters' protocols.
 """
 
-import os
-import zlib
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from metering.errors import AuthError, StorageError
-from storage.files import replace_file, write_all
+from gateway.counter_file import Account, CounterFile
+from metering.errors import AuthError, HaltedError
 
 BLOCK = 256  # values reserved with one write; what is left of a block at a crash is given up
 LARGEST_RAISE = 10_000  # how far an unauthenticated word of the meter may move a counter at a time
-CEILING = 0xF000_0000  # no word of a meter moves a counter beyond this
+LARGEST_FLOOR = 1 << 24  # how far the head-end's word may: ten years of a meter that is read each minute
+CEILING = 0xF000_0000  # no word of a meter or of the head-end moves a counter beyond this
 LAST = 0xFFFF_FFFF  # the counter has 32 bits (Green Book, invocation field)
-COMPACT_LINES = 4096  # a longer journal is written anew when it is opened
+START_HOLD_S = 60.0  # after a start: for the head-end's word; then the meter is asked for its own
 
-_EPOCH = "epoch"
+UNHEARD = -1  # of a counter that is halted: the head-end has not said yet how far it was reserved
 
 
 class Counters:
-    """All counters of one gateway. `name` is whatever tells key and client title apart; one owner at a time.
+    """All counters of one gateway. A name is `METER KEY TITLE`: whatever tells key and client title of a meter apart.
 
-    `epoch` is the log's: when it is another than the journal's, this disk has been restored or replaced, and no counter
-    is believed until the meter's own is known (see `Counter.raise_to`).
+    `epoch` is that under which the log goes up: when it is another than the journal's, this disk has been restored or
+    replaced, and all counters are halted. With a `headend` a halted one waits for its word as well as for the meter's.
+    `on_reserved` is told each reservation once it is durable. Safe for several threads; one process at a time.
     """
 
-    def __init__(self, path: Path, epoch: str = "") -> None:
-        self._path = path
-        self._reserved: dict[str, int] = {}
-        self._halted: set[str] = set()
-        self._lines = 0
-        known = self._load()
-        if epoch and known and known != epoch:
-            self._halted = set(self._reserved)
-        self._epoch = epoch or known
-        if self._lines > COMPACT_LINES or self._epoch != known or not path.exists():
+    def __init__(
+        self,
+        path: Path,
+        epoch: str = "",
+        *,
+        headend: bool = False,
+    ) -> None:
+        self._file = CounterFile(path)
+        self._headend = headend
+        self.on_reserved: Callable[[str, int], None] | None = None
+        self._sure: set[str] | None = None  # meters whose counters fit what the head-end knows; None: nobody asks it
+        self._hold_until = 0.0
+        self._mutex = threading.RLock()
+        found = self._file.load()
+        self._reserved, self._halted = found.reserved, found.halted  # by name; by meter: the head-end's floor
+        if epoch and found.epoch and found.epoch != epoch:
+            self._halted = dict.fromkeys(map(meter_of, self._reserved), UNHEARD)
+        self._epoch = epoch or found.epoch
+        if self._file.is_long or self._epoch != found.epoch or not path.exists():
             self._rewrite()
 
     def counter(self, name: str, floor: int | None, begins: Callable[[], None] | None = None) -> "Counter":
@@ -51,62 +62,106 @@ class Counters:
         """Return the first value that is not reserved yet; None where nothing was ever reserved."""
         return self._reserved.get(name)
 
-    def is_halted(self, name: str) -> bool:
-        """Tell whether the disk may have been restored since, so that the meter has to be asked first."""
-        return name in self._halted
+    def reservations(self) -> dict[str, int]:
+        """Return the first value of each counter that is not reserved yet."""
+        with self._mutex:
+            return dict(self._reserved)
+
+    def highest(self, meter: str) -> int:
+        """Return the first value that is reserved for no key of a meter; 0 where nothing ever was."""
+        return max((until for name, until in self.reservations().items() if meter_of(name) == meter), default=0)
+
+    # --- halting ------------------------------------------------------------------------------------------------------
+
+    def floor(self, meter: str) -> int | None:
+        """Return the head-end's floor of a halted meter (UNHEARD: it has not said); None where it is not halted."""
+        return self._halted.get(meter)
+
+    def is_unsure(self, meter: str) -> bool:
+        """Tell whether nobody has confirmed since this start that the journal is not an old one."""
+        return self._sure is not None and meter not in self._sure
+
+    def waits(self, meter: str) -> str:
+        """Return why a meter's counters are not to be used, whatever the meter says; empty where they may be."""
+        floor = self.floor(meter)
+        if floor == UNHEARD and self._headend:
+            return "its invocation counter is halted until the head-end has told how far it was reserved"
+        if floor is None and self.is_unsure(meter) and time.monotonic() < self._hold_until:
+            return "its invocation counter waits after the start for the head-end's word"
+        return ""
+
+    def halt(self, meter: str, floor: int = UNHEARD) -> None:
+        """Let a meter's counters stand still, durably, until they exceed `floor` and the meter's own word.
+
+        Raises:
+            StorageError: the disk refused.
+
+        """
+        with self._mutex:
+            self._halted[meter] = floor
+            self._rewrite()
+
+    def halt_all(self, epoch: str) -> None:
+        """Let all counters stand still, durably: the disk was put back to an earlier state. Raises `StorageError`."""
+        with self._mutex:
+            self._epoch = epoch
+            self._halted |= dict.fromkeys(map(meter_of, self._reserved), UNHEARD)
+            self._rewrite()
+
+    def ask_headend(self) -> None:
+        """Use no counter until the head-end has spoken, or START_HOLD_S have passed."""
+        self._sure = set()
+        self._hold_until = time.monotonic() + START_HOLD_S
+
+    def hear(self, floors: Mapping[str, int]) -> list[str]:
+        """Take the head-end's word of how far each meter's counters were reserved; return whose are halted by it.
+
+        A floor above our own reservations says that this journal is an old one. Raises `StorageError`.
+        """
+        with self._mutex:
+            behind = []
+            for meter, floor in floors.items():
+                if (known := self._halted.get(meter)) is not None:
+                    self._halted[meter] = max(known, floor)
+                elif floor > self.highest(meter):
+                    self._halted[meter] = floor
+                    behind.append(meter)
+                elif self._sure is not None:
+                    self._sure.add(meter)
+            if behind or floors.keys() & self._halted.keys():
+                self._rewrite()
+            return behind
+
+    def all_heard(self) -> None:
+        """Note that the head-end has told all that it knows: whatever it did not name was never reserved here."""
+        self._sure = None
+        with self._mutex:
+            unheard = [meter for meter, floor in self._halted.items() if floor == UNHEARD]
+            if unheard:
+                self._halted |= dict.fromkeys(unheard, 0)
+                self._rewrite()
+
+    # --- the journal --------------------------------------------------------------------------------------------------
 
     def reserve(self, name: str, until: int) -> None:
-        """Make durable that values below `until` may be used.
+        """Make durable that values below `until` may be used; what halted the counter is settled by it.
 
         Raises:
             StorageError: the disk refused; no value may be used.
 
         """
-        line = _line(f"{name} {until}")
-        try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                # At the end, after a line's end of its own where the last line was torn.
-                write_all(fd, line, os.fstat(fd).st_size)
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise StorageError(f"{self._path}: no counter can be reserved: {error.strerror}", retry=True) from None
-        self._reserved[name] = until
-        if name in self._halted:
-            self._halted.discard(name)
-            self._rewrite()
-
-    def _load(self) -> str:
-        try:
-            raw = self._path.read_bytes()
-        except FileNotFoundError:
-            return ""
-        epoch = ""
-        for line in raw.split(b"\n"):
-            name, _, value = _checked(line).rpartition(" ")
-            self._lines += 1
-            if not name:
-                continue
-            if name == _EPOCH:
-                epoch = value
-            elif name.startswith("halted "):
-                self._halted.add(name[7:])
-                self._reserved.setdefault(name[7:], int(value))
-            else:
-                self._reserved[name] = max(self._reserved.get(name, 0), int(value))
-        return epoch
+        with self._mutex:
+            self._file.append(name, until)
+            self._reserved[name] = until
+            if self._halted.pop(meter_of(name), None) is not None:
+                self._rewrite()
+            if self._sure is not None:
+                self._sure.add(meter_of(name))
+        if self.on_reserved is not None:
+            self.on_reserved(name, until)
 
     def _rewrite(self) -> None:
-        lines = [_line(f"{_EPOCH} {self._epoch}")] if self._epoch else []
-        for name, until in sorted(self._reserved.items()):
-            lines.append(_line(f"{'halted ' if name in self._halted else ''}{name} {until}"))
-        try:
-            replace_file(self._path, b"".join(lines))
-        except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror}", retry=True) from None
-        self._lines = len(lines)
+        self._file.rewrite(Account(self._epoch, self._reserved, self._halted))
 
 
 class Counter:
@@ -118,6 +173,7 @@ class Counter:
         self._counters = counters
         self._begins = begins
         self._name = name
+        self._meter = meter_of(name)
         self._floor = floor
         self._next = 0
         self._until = 0
@@ -125,29 +181,40 @@ class Counter:
     @property
     def halted(self) -> bool:
         """Tell whether it stands still because the disk was restored or replaced since it was used."""
-        return self._counters.is_halted(self._name) and not self.known
+        return self._counters.floor(self._meter) is not None and not self.known
 
     @property
     def known(self) -> bool:
         """Tell whether values may be given out."""
-        if self._counters.is_halted(self._name):
-            reserved = self._counters.reserved(self._name) or 0
-            return self._floor is not None and self._floor >= reserved
-        return self._floor is not None or self._counters.reserved(self._name) is not None
+        reserved = self._counters.reserved(self._name)
+        told = self._counters.floor(self._meter)
+        if told is not None:
+            return self._floor is not None and self._floor >= max(reserved or 0, told)
+        if self._counters.is_unsure(self._meter):
+            return self._floor is not None and reserved is not None and self._floor >= reserved
+        return self._floor is not None or reserved is not None
+
+    @property
+    def waits(self) -> str:
+        """Return why it is not to be used, whatever the meter says; empty where it may be."""
+        return "" if self.known else self._counters.waits(self._meter)
 
     def next(self) -> int:
         """Return a value that was never given out; reserves the next block, durably, where the last one is used up.
 
         Raises:
             AuthError: the counter is at its end, or has to be learned first.
+            HaltedError: it was halted since.
             StorageError: the disk refused the reservation.
 
         """
-        if self._next >= self._until:
+        halted = self._counters.floor(self._meter) is not None
+        if halted or self._next >= self._until:
             if not self.known:
+                if halted:
+                    raise HaltedError("its invocation counter is halted", meter=self._meter)
                 raise AuthError("the invocation counter is not known: read the meter's own, or say it: metergate key")
-            begin = max(self._floor or 0, self._counters.reserved(self._name) or 0, self._next)
-            self._reserve(begin)
+            self._reserve(self._ours)
         value = self._next
         if value > LAST:
             raise AuthError("the invocation counter is at its end: the meter needs a new key")
@@ -157,20 +224,45 @@ class Counter:
     def raise_to(self, expected: int) -> None:
         """Go on at the meter's expectation, which was read without authentication, and one block above it.
 
+        Where it is halted: one block above the larger of that and the head-end's word.
+
         Raises:
-            AuthError: it is more than `LARGEST_RAISE` ahead of ours, or beyond `CEILING`.
+            AuthError: one of the two is too far ahead of ours to be believed, or beyond `CEILING`.
+            HaltedError: the head-end has not spoken yet.
             StorageError: the disk refused the reservation.
 
         """
-        ours = max(self._next, self._floor or 0, self._counters.reserved(self._name) or 0)
-        if expected - ours > LARGEST_RAISE or expected > CEILING:
+        if waits := self.waits:
+            raise HaltedError(waits, meter=self._meter)
+        ours = self._ours
+        told = self._counters.floor(self._meter) or 0
+        if told - max(expected, ours) > LARGEST_FLOOR or told > CEILING:
             raise AuthError(
-                f"the meter says that its invocation counter stands at {expected}, ours at {ours}: more than "
-                f"{LARGEST_RAISE} ahead is not believed without authentication; if it is true, say it: metergate key"
+                f"the head-end says that the invocation counter was reserved up to {told}, the meter that it stands at "
+                f"{expected}, ours at {ours}: not believed; if it is true, say it: metergate key"
+            )
+        if expected - max(ours, told) > LARGEST_RAISE or expected > CEILING:
+            raise AuthError(
+                f"the meter says that its invocation counter stands at {expected}, ours at {max(ours, told)}: more "
+                f"than {LARGEST_RAISE} ahead is not believed without authentication; if it is true, say it: "
+                "metergate key"
             )
         if self.known and expected <= (self._next if self._next < self._until else ours):
             return
-        self._reserve(max(expected, ours) + BLOCK)
+        self._reserve(max(expected, ours, told) + BLOCK)
+
+    def skip(self) -> bool:
+        """Go on one block above ours where the meter tells nothing and the only doubt is that of a start."""
+        if self._counters.floor(self._meter) is not None or not self._counters.is_unsure(self._meter):
+            return False
+        if self._floor is None and self._counters.reserved(self._name) is None:
+            return False
+        self._reserve(self._ours + BLOCK)
+        return True
+
+    @property
+    def _ours(self) -> int:
+        return max(self._next, self._floor or 0, self._counters.reserved(self._name) or 0)
 
     def _reserve(self, begin: int) -> None:
         if begin > LAST:
@@ -182,16 +274,6 @@ class Counter:
         self._next, self._until = begin, until
 
 
-def _line(text: str) -> bytes:
-    # The line's end stands at both sides: a torn line before this one then spoils nothing but itself.
-    return f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
-
-
-def _checked(line: bytes) -> str:
-    """Return a line's text; empty where it is torn or damaged."""
-    crc, _, text = line.partition(b" ")
-    try:
-        good = int(crc, 16) == zlib.crc32(text)
-    except ValueError:
-        return ""
-    return text.decode("ascii", "replace") if good else ""
+def meter_of(name: str) -> str:
+    """Return the meter of a counter's name."""
+    return name.partition(" ")[0]

@@ -71,14 +71,16 @@ def make_bus_meter(
 
 
 def open_keys(file: GatewayFile, epoch: str = "") -> KeyStore | None:
-    """Return the gateway's key store; None where the file names none. `epoch` is the log's.
+    """Return the gateway's key store; None where the file names none. `epoch` is that under which the log goes up.
 
     Raises:
         ConfigError: the master key is missing, or not the one of this store.
         StorageError: the store is damaged.
 
     """
-    return KeyStore(keys_directory(file), file.keys.master, epoch=epoch) if file.keys is not None else None
+    if file.keys is None:
+        return None
+    return KeyStore(keys_directory(file), file.keys.master, epoch=epoch, headend=file.uplink is not None)
 
 
 def keys_directory(file: GatewayFile) -> Path:

@@ -29,6 +29,10 @@ class Keys(Protocol):
         """Return why the meter is not to be asked with its present secrets; empty where it may be."""
         ...
 
+    def held(self, meter: str) -> str:
+        """Return why a meter that wants secrets is not to be asked for now; empty where it may be."""
+        ...
+
 
 class Secrets:
     """What a driver holds: the keys, changed in place, and the counter (`InvocationCounter`) of the present key.
@@ -63,6 +67,10 @@ class Secrets:
     def raise_to(self, expected: int) -> None:
         """Take the meter's word that it wants at least `expected`. Raises `AuthError`."""
         self._present.raise_to(expected)
+
+    def skip(self) -> bool:
+        """Go on though the meter does not tell its own counter; False where that is not safe. Raises `AuthError`."""
+        return self._present.skip()
 
     @property
     def known(self) -> bool:

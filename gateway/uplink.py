@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from paho.mqtt import client as paho
 
+from gateway.epoch import load_epoch, new_epoch, save_epoch
 from metering import wire
 from metering.errors import LinkDownError, StorageError
 from metering.model import Skipped
@@ -31,7 +32,6 @@ from metering.timing import now
 from metering.wire import Control, Receipt, Status, Up, WireError
 from mqtt.client import MqttSettings, Will
 from mqtt.loop import ConnectionStatus, MqttConnection
-from storage.files import replace_file
 from storage.log import Log, Record
 
 CURSOR = "uplink"
@@ -82,15 +82,11 @@ class UplinkStatus(NamedTuple):
     put_back: int  # times that the log was found to be at an earlier state
 
 
-class _Saved(msgspec.Struct, frozen=True):
-    log_epoch: str
-    epoch: str
-
-
 class Uplink:
     """Brings one log to the head-end. `run` until told to stop.
 
-    `on_receipt` is told, in a thread of its own, up to which seq the head-end has all, once the cursor has moved.
+    `on_receipt` is told, in a thread of its own, up to which seq the head-end has all, once the cursor has moved;
+    `on_put_back`, likewise, the new epoch of a log that was put back, before that epoch is used.
     """
 
     def __init__(
@@ -103,6 +99,7 @@ class Uplink:
         *,
         on_control: Mapping[str, Callable[[Control], None]] | None = None,
         on_receipt: Callable[[int], None] | None = None,
+        on_put_back: Callable[[str], None] | None = None,
     ) -> None:
         self._log = log
         self._state = state
@@ -110,8 +107,9 @@ class Uplink:
         self._facts = facts
         self._on_control = dict(on_control or {})
         self._on_receipt = on_receipt
+        self._on_put_back = on_put_back
         self._cursor = log.cursor(CURSOR, "first")
-        self._epoch = self._load_epoch()
+        self._epoch = load_epoch(state, log.epoch)
         self._boot = secrets.token_hex(8)
         gone = wire.encode(Status(gateway, self._epoch, self._boot, online=False, at=now()))
         self._connection = MqttConnection(
@@ -148,6 +146,11 @@ class Uplink:
                 task.cancel()
             await link
 
+    @property
+    def boot(self) -> str:
+        """Return the random id of this run."""
+        return self._boot
+
     def status(self) -> UplinkStatus:
         """Return how it fares."""
         behind = self._log.next_seq - 1 - self._have.count(1, self._log.next_seq)
@@ -164,13 +167,6 @@ class Uplink:
 
     # --- the epoch ----------------------------------------------------------------------------------------------------
 
-    def _load_epoch(self) -> str:
-        try:
-            saved = msgspec.json.decode(self._state.read_bytes(), type=_Saved)
-        except (OSError, msgspec.MsgspecError):
-            return self._log.epoch
-        return saved.epoch if saved.log_epoch == self._log.epoch else self._log.epoch
-
     def _fits(self, receipt: Receipt) -> bool:
         """Tell whether what the head-end has is what our log had: the record of the check is the same."""
         following = self._log.next_seq
@@ -186,8 +182,10 @@ class Uplink:
 
     def _begin_anew(self) -> None:
         """Go on under a new epoch: the log was put back, and its seqs mean other records than the head-end's."""
-        epoch = secrets.token_hex(16)
-        replace_file(self._state, msgspec.json.encode(_Saved(self._log.epoch, epoch)))
+        epoch = new_epoch()
+        if self._on_put_back is not None:
+            self._on_put_back(epoch)
+        save_epoch(self._state, self._log.epoch, epoch)
         _log.error("the log was put back to an earlier state; it goes on under a new epoch", old=self._epoch, new=epoch)
         self._epoch = epoch
         self._put_back += 1

@@ -15,11 +15,11 @@ from collector.exchange import Transact
 from gateway.identity import same_serial
 from gateway.meters import BusMeter
 from metering import events
-from metering.errors import AuthError, MeterError
+from metering.errors import AuthError, HaltedError, MeterError
 
 T = TypeVar("T")
 
-NOT_ASKED = frozenset({"busy", "late"})  # kinds of errors after which nothing was said to the meter
+NOT_ASKED = frozenset({"busy", "late", "halted"})  # kinds of errors after which nothing was said to the meter
 
 logger = structlog.get_logger(__name__)
 
@@ -33,6 +33,10 @@ class Refusals(Protocol):
 
     def refused(self, meter: str) -> str:
         """Return why the meter is not to be asked with its present secrets; empty where it may be."""
+        ...
+
+    def held(self, meter: str) -> str:
+        """Return why a meter that wants secrets is not to be asked for now; empty where it may be."""
         ...
 
 
@@ -62,11 +66,12 @@ class MeterWork:
         self._refusals = refusals
         self._wrong: dict[str, str] = {}
         self._locked: dict[str, str] = {}
+        self._held: dict[str, str] = {}
 
     @property
     def refused(self) -> dict[str, str]:
         """Return the meters that are not worked on, with the reason."""
-        return self._wrong | self._locked
+        return self._wrong | self._held | self._locked
 
     async def work_on(
         self,
@@ -89,12 +94,15 @@ class MeterWork:
             CircuitOpenError: the meter has been failing; it is asked again later.
             LinkDownError: the wire is down.
             AuthError: it refused its secrets, now or earlier; it is asked again when they change.
+            HaltedError: its keys are not here, or its counters not known to be safe: nothing was said to it.
             WrongMeterError: another meter answers.
             MeterError: whatever `job` let through.
 
         """
         if (keyed or meter.keyed) and not self.may_use_secrets(meter):
             raise AuthError(f"not asked until its key changes: {self._locked[meter.id]}", meter=meter.id)
+        if meter.keyed:
+            self._check_held(meter)
         bus = self._buses[meter.settings.bus or ""]
         try:
             return await bus.submit(
@@ -120,6 +128,18 @@ class MeterWork:
             del self._locked[meter.id]
             logger.info("the meter's key has changed; it is asked again", meter=meter.id)
         return True
+
+    def _check_held(self, meter: BusMeter) -> None:
+        """Raise `HaltedError` while a meter is held. It is told once as an event, and its end as well."""
+        reason = self._refusals.held(meter.id) if self._refusals is not None else ""
+        if reason and self._held.get(meter.id) != reason:
+            self._held[meter.id] = reason
+            self._raise_event(events.KEYS_HALTED, meter.id, reason=reason)
+        elif not reason and meter.id in self._held:
+            del self._held[meter.id]
+            self._raise_event(events.KEYS_IN_USE, meter.id)
+        if reason:
+            raise HaltedError(reason, meter=meter.id)
 
     async def _converse(self, meter: BusMeter, job: Callable[[Talk], Awaitable[T]], transact: Transact) -> T:
         """Open the conversation and make sure, after each silence, that it is still the meter that was installed."""

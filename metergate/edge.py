@@ -4,6 +4,7 @@ import asyncio
 from importlib.metadata import version
 
 from gateway.app import Gateway
+from gateway.epoch import FILE as EPOCH_FILE
 from gateway.lines import make_mqtt_settings
 from gateway.uplink import Facts, Uplink
 from metergate.parts import CURSOR, QUARANTINE_BYTES, open_log
@@ -24,15 +25,19 @@ async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
             status = gateway.status()
             return Facts(status.meters, status.clock_suspect, version("metergate"))
 
+        desk = gateway.key_desk(lambda: uplink.boot)
         settings = make_mqtt_settings(site.uplink, site.gateway.id)
         uplink = Uplink(
             log,
-            site.gateway.data / "uplink.json",
+            site.gateway.data / EPOCH_FILE,
             site.gateway.id,
             settings,
             facts,
-            on_control={"backfill": gateway.backfill},
+            on_control={"backfill": gateway.backfill, **(desk.controls() if desk is not None else {})},
+            on_put_back=desk.put_back if desk is not None else None,
         )
+        if desk is not None:
+            desk.begin()
         late_stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(uplink.run(late_stop))

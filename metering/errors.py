@@ -51,6 +51,12 @@ class AuthError(MeterError):
     kind = "auth"
 
 
+class HaltedError(MeterError):
+    """The meter is not asked with its keys for now: they are not here, or their counters are not known to be safe."""
+
+    kind = "halted"
+
+
 class CircuitOpenError(TransportError):
     """The meter has been silent for long; it is probed now and then and otherwise left alone."""
 

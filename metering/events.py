@@ -38,6 +38,12 @@ VERSION_REFUSED = EventType("version-refused", "10.11.0.0")
 WRONG_METER = EventType("serial-mismatch", "3.10.74.85")
 # Security (domain 12): the meter refused its key or password; no action is agreed on.
 KEY_REFUSED = EventType("key-refused", "3.12.0.0")
+# Security: its keys are not used for now (they are not here, or their counters not known to be safe), and used again.
+KEYS_HALTED = EventType("keys-halted", "3.12.32.0")
+KEYS_IN_USE = EventType("keys-in-use", "3.12.32.216")
+# Security, at the collector: wrapped keys were refused; the disk was put back, so that all counters are halted.
+WRAPPED_KEYS_REFUSED = EventType("wrapped-keys-refused", "10.12.32.0")
+COUNTERS_HALTED = EventType("counters-halted", "10.12.32.85")
 # Communication (domain 1): error (79): registers of the profile that this unit does not have.
 REGISTERS_UNREADABLE = EventType("registers-unreadable", "3.1.0.79")
 # Load profile (domain 16): lost (47); no action is agreed on for a difference.

@@ -84,12 +84,14 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `replay`: seqs `first` to `last` of `epoch` once more; `afresh`: all of it. `call`: whether the run `boot` is there,
     answered by its status; `leave`: the run `boot` is to end, another gateway of this id is at work. `backfill`: have
-    the intervals of `device` with start < end of interval <= end from its own memory. `counters`: no invocation
-    counter of these names (`floors`) is used below its floor.
+    the intervals of `device` with start < end of interval <= end from its own memory. `counters`: how far the
+    invocation counters of each device were reserved (`floors`), to the run `boot`, as part `first` of `last`. `keys`:
+    wrapped keys (`body`) of `device` in their `version`, to be used under this `lease`; `release`: those of this lease
+    and of all before it are to be used no more.
     """
 
     id: Name
-    kind: Literal["replay", "afresh", "call", "leave", "backfill", "counters"]
+    kind: Literal["replay", "afresh", "call", "leave", "backfill", "counters", "keys", "release"]
     epoch: Text = ""
     first: Seq = 0
     last: Seq = 0
@@ -98,6 +100,9 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
     start: int = 0
     end: int = 0
     floors: dict[str, int] = {}
+    version: int = 0
+    lease: int = 0
+    body: bytes = b""
 
 
 class ConfigOffer(msgspec.Struct, frozen=True):

@@ -77,7 +77,7 @@ class DlmsDriver:
         counter = self._counter if self.access.counted else None
         try:
             if counter is not None and (self.access.read_counter or not counter.known):
-                await self._read_counter(transact, counter)
+                await self._learn_counter(transact, counter)
             try:
                 opened = await self._associated(transact, self._association, counter)
             except CounterTooLowError as error:
@@ -148,6 +148,13 @@ class DlmsDriver:
                 await carrier.close()
         except (MeterError, TimeoutError):
             self._broken = True
+
+    async def _learn_counter(self, transact: Transact, counter: InvocationCounter) -> None:
+        try:
+            await self._read_counter(transact, counter)
+        except RefusedError:
+            if counter.known or not counter.skip():
+                raise
 
     async def _read_counter(self, transact: Transact, counter: InvocationCounter) -> None:
         """Ask the meter, without authentication, which invocation counter it saw last, and go beyond it.

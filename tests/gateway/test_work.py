@@ -10,7 +10,7 @@ from gateway.lines import make_bus_meters, make_buses
 from gateway.meters import BusMeter
 from gateway.settings import GatewayFile
 from gateway.work import MeterWork
-from metering.errors import AuthError, MeterError
+from metering.errors import AuthError, HaltedError, MeterError
 from metering.events import EventType
 from simulators.modbus_tcp import ModbusTcpServer
 from simulators.unit import FixedRegisters, Unit
@@ -23,12 +23,16 @@ class Store:
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
+        self.holds: dict[str, str] = {}
 
     def refuse(self, meter: str, reason: str) -> None:
         self.reasons[meter] = reason
 
     def refused(self, meter: str) -> str:
         return self.reasons.get(meter, "")
+
+    def held(self, meter: str) -> str:
+        return self.holds.get(meter, "")
 
 
 class Site:
@@ -106,6 +110,23 @@ async def test_another_meter_is_never_worked_on_and_told_once(site: Site):
     site.install("13579246")
     await site.ask()
     assert site.work.refused == {}
+
+
+async def test_a_meter_whose_keys_are_held_is_not_asked_and_that_is_told_once(file: GatewayFile):
+    store = Store()
+    site = Site(file, store)
+    site.meter.keyed = True
+    store.holds["m"] = "its counter is halted"
+    for _ in range(2):
+        with pytest.raises(HaltedError, match="its counter is halted"):
+            await site.ask()
+    assert site.asked == 0
+    assert site.work.refused == {"m": "its counter is halted"}
+    store.holds.clear()
+    assert await site.ask() == "13579246"
+    assert site.work.refused == {}
+    assert site.raised == ["keys-halted m its counter is halted", "keys-in-use m "]
+    await site.buses["b"].close()
 
 
 @pytest.mark.parametrize("store", [None, Store()], ids=["in memory", "in a store"])

@@ -30,6 +30,9 @@ class Count:
     def next(self) -> int:
         return next(self._numbers)
 
+    def skip(self) -> bool:
+        return False
+
     def raise_to(self, expected: int) -> None:
         self._numbers = itertools.count(expected)
 

@@ -34,6 +34,9 @@ class Counter:
         self._next += 1
         return self.given[-1]
 
+    def skip(self) -> bool:
+        return False
+
     def raise_to(self, expected: int) -> None:
         self._next = max(self._next, expected)
 
