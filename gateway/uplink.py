@@ -16,6 +16,7 @@ import secrets
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from paho.mqtt import client as paho
 from gateway.epoch import load_epoch, new_epoch, save_epoch
 from metering import wire
 from metering.errors import LinkDownError, StorageError
-from metering.model import Skipped
+from metering.model import SECOND, Skipped
 from metering.ranges import Ranges
 from metering.timing import now
 from metering.wire import Control, Receipt, Status, Up, WireError
@@ -46,6 +47,7 @@ LONGEST_WAIT_S = 300.0
 SPREAD = 0.5  # a pause is shortened by up to this part, by chance
 BIRTH_S = 10.0  # until a birth without an answer is repeated
 STATUS_S = 300.0
+MAX_ROUND_TRIP_S = 5.0  # of a birth and its receipt; a longer one says too little of our clock
 TICK_S = 0.5
 MAX_CONTROLS = 100  # ids of controls that were done, to know them again
 
@@ -112,6 +114,11 @@ class Uplink:
         self._epoch = load_epoch(state, log.epoch)
         self._boot = secrets.token_hex(8)
         gone = wire.encode(Status(gateway, self._epoch, self._boot, online=False, at=now()))
+        self._offset_ms: int | None = None
+        self._born_at = 0
+        self.told_to_leave = asyncio.Event()  # another gateway of this id is at work: end, and say so
+        # A name of its own for each run: brokers cut off the first of two clients of one name, and would not tell.
+        settings = replace(settings, client_id=f"{settings.client_id}-{self._boot[:8]}")
         self._connection = MqttConnection(
             settings,
             self._message,
@@ -220,9 +227,20 @@ class Uplink:
             return
         if control.kind in {"replay", "afresh"}:
             self._ask_again(control)
+        elif control.kind in {"call", "leave"}:
+            self._summon(control)
         elif (handler := self._on_control.get(control.kind)) is not None:
             handler(control)
         self._done.append(control.id)
+
+    def _summon(self, control: Control) -> None:
+        if control.boot != self._boot:
+            return
+        if control.kind == "leave":
+            _log.error("another gateway of this id is at work; this one ends", gateway=self._gateway)
+            self.told_to_leave.set()
+        else:
+            self._next_status = 0.0
 
     def _ask_again(self, control: Control) -> None:
         if control.epoch != self._epoch:
@@ -251,6 +269,8 @@ class Uplink:
             self._on_receipt(receipt.contiguous)
         if not self._answered:
             self._answered = True
+            self._offset_ms = _clock_offset_ms(self._born_at, receipt.at, now())
+            self._next_status = 0.0
             behind = self._log.next_seq - self._contiguous - 1
             self._live_at = self._contiguous + 1 if behind <= LIVE_RECORDS else self._log.next_seq
 
@@ -357,11 +377,22 @@ class Uplink:
             self._log.next_seq,
             self._contiguous,
             facts.clock_suspect,
-            online=True,
-            at=now(),
+            self._offset_ms,
+            at=(at := now()),
         )
+        self._born_at = at
         self._connection.publish(wire.topic(self._gateway, "status"), wire.encode(status), retain=True)
         self._next_status = clock + (STATUS_S if self._answered else BIRTH_S)
+
+
+def _clock_offset_ms(born: int, answered: int, now: int) -> int | None:
+    """Return how far our clock is ahead of the head-end's; None where the answer took too long to tell.
+
+    `answered` is the head-end's instant between our two; all in microseconds.
+    """
+    if not 0 <= now - born <= MAX_ROUND_TRIP_S * SECOND:
+        return None
+    return ((born + now) // 2 - answered) // 1000
 
 
 def _wire_form(item: Record | Skipped, seq: int) -> tuple[bytes | Skipped, int]:

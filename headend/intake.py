@@ -18,11 +18,12 @@ from headend.admission import Assigned, admit, alert
 from headend.inbox.port import Delivery, Inbox
 from headend.ledger_file import LedgerFile
 from headend.seqs import Ledger
+from headend.statuses import Statuses
 from metering import events, timing, wire
 from metering.batch import Batch
 from metering.errors import LinkDownError, StorageError
 from metering.model import SECOND, Event, Skipped
-from metering.wire import Receipt, Status, UnknownVersionError, Up, WireError
+from metering.wire import Receipt, UnknownVersionError, Up, WireError
 from storage.codec import Origin, pack, with_origin
 from storage.log import Log
 from storage.quarantine import Quarantine
@@ -51,17 +52,9 @@ class IntakeCounts:
     quarantined: int = 0
     unknown_gateway: int = 0
     refused_versions: int = 0
+    refused_runs: int = 0  # messages of a second gateway of the same id, which was told to leave
     receipts: int = 0
     last_error: str = ""
-
-
-@dataclass
-class Known:
-    """What is known of one gateway beside its seqs. `offset_s` is how far its clock is ahead, about."""
-
-    epoch: str = ""
-    status: Status | None = None
-    offset_s: float | None = None
 
 
 @dataclass
@@ -98,7 +91,8 @@ class Intake:
         self._clock = clock
         self.ledger: Ledger = ledger_file.load()
         self.counts = IntakeCounts()
-        self.gateways: dict[str, Known] = {}
+        self._statuses = Statuses(inbox, gateways, clock, self._tell)
+        self.gateways = self._statuses.known
         self._strikes: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._due: dict[str, None] = {}
         self._some_due = asyncio.Event()
@@ -107,7 +101,8 @@ class Intake:
     async def run(self, stop: asyncio.Event) -> None:
         """Take deliveries and publish receipts until `stop`; write the ledger down at the end."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._take()), group.create_task(self._receipts())]
+            work = (self._take(), self._receipts(), self._statuses.run())
+            tasks = [group.create_task(each) for each in work]
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -125,7 +120,7 @@ class Intake:
         if known is None or not known.epoch:
             return None
         seqs = self.ledger.of(gateway, known.epoch)
-        boot = known.status.boot if known.status is not None and known.status.epoch == known.epoch else ""
+        boot = self._statuses.boot(gateway)
         return Receipt(known.epoch, seqs.contiguous, seqs.held(), self._clock(), seqs.check, boot)
 
     # --- deliveries ---------------------------------------------------------------------------------------------------
@@ -139,7 +134,7 @@ class Intake:
         self.counts.deliveries += len(deliveries)
         for each in deliveries:
             if each.leaf == "status":
-                self._status(each)
+                self.counts.unknown_gateway += not self._statuses.take(each)
         try:
             work = await asyncio.to_thread(self.commit, deliveries)
         except StorageError as error:
@@ -170,6 +165,7 @@ class Intake:
         for place, each in enumerate(deliveries):
             if each.leaf == "up":
                 self._up(work, place, each)
+        work.alerts.update((each.id, each) for each in self._statuses.alerts())
         if work.alerts:
             work.payloads.append(pack(Batch(self._clock(), events=tuple(work.alerts.values()))))
         if work.payloads:
@@ -206,10 +202,15 @@ class Intake:
             else:
                 work.refused.add(place)
             return
+        if self._statuses.refuses(gateway, up.boot):
+            self.counts.refused_runs += 1
+            raised = self._statuses.refusal(gateway)
+            work.alerts[raised.id] = raised
+            return
         if not self.ledger.room(gateway, up.epoch):
             _log.error("a gateway came with too many epochs", gateway=gateway, epoch=up.epoch)
             return
-        self.gateways.setdefault(gateway, Known()).epoch = up.epoch
+        self._statuses.sent(gateway, up)
         if not self.ledger.knows(gateway, up.epoch) and self.ledger.epochs(gateway):
             raised = alert(gateway, events.LOG_REPLACED, self._clock(), epoch=up.epoch)
             work.alerts[raised.id] = raised
@@ -284,25 +285,6 @@ class Intake:
         work.alerts[raised.id] = raised
 
     # --- status and receipts ------------------------------------------------------------------------------------------
-
-    def _status(self, delivery: Delivery) -> None:
-        if not self._is_known(delivery.gateway):
-            self.counts.unknown_gateway += 1
-            return
-        try:
-            status = wire.decode(delivery.payload, Status)
-        except WireError as error:
-            _log.warning("a status that cannot be read", gateway=delivery.gateway, reason=str(error))
-            return
-        if status.gateway != delivery.gateway:
-            _log.warning("a status under another's name", gateway=delivery.gateway, named=status.gateway)
-            return
-        known = self.gateways.setdefault(delivery.gateway, Known())
-        known.status = status
-        if status.online:
-            known.offset_s = (status.at - self._clock()) / SECOND
-            known.epoch = status.epoch
-            self._tell(delivery.gateway)
 
     def _tell(self, gateway: str) -> None:
         self._due[gateway] = None

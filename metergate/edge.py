@@ -9,6 +9,7 @@ from gateway.lines import make_mqtt_settings
 from gateway.uplink import Facts, Uplink
 from metergate.parts import CURSOR, QUARANTINE_BYTES, open_log
 from metergate.site import SiteFile
+from metering.errors import ConfigError
 from storage.quarantine import Quarantine
 
 
@@ -41,7 +42,19 @@ async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
         late_stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(uplink.run(late_stop))
+            leave = group.create_task(_leave(uplink, stop))
             await gateway.run(stop)
+            leave.cancel()
             late_stop.set()  # what has no receipt yet is in the log and goes up at the next start
+        if uplink.told_to_leave.is_set():
+            raise ConfigError(
+                f"the head-end refuses this gateway: another one with the id {site.gateway.id!r} is at work. "
+                "Give each gateway an id of its own ([gateway] id), or stop the other one"
+            )
     finally:
         log.close()
+
+
+async def _leave(uplink: Uplink, stop: asyncio.Event) -> None:
+    await uplink.told_to_leave.wait()
+    stop.set()

@@ -34,6 +34,7 @@ READINGS_FROM_FUTURE = EventType("readings-from-future", "10.36.0.0")
 BATCH_QUARANTINED = EventType("batch-quarantined", "10.18.0.0")
 LOG_REPLACED = EventType("gateway-log-replaced", "10.18.0.24")
 VERSION_REFUSED = EventType("version-refused", "10.11.0.0")
+SECOND_GATEWAY = EventType("second-gateway-refused", "10.12.0.0")
 # Association (domain 10, subdomain 74): failed (85): another meter answers than the one that was installed.
 WRONG_METER = EventType("serial-mismatch", "3.10.74.85")
 # Security (domain 12): the meter refused its key or password; no action is agreed on.
