@@ -11,12 +11,13 @@ import uvloop
 
 from metergate.fleet.accounts import Account, account, read_log
 from metergate.fleet.children import Headend, Workers, running_headend, running_workers
-from metergate.fleet.machine import allow_open_files, cost
+from metergate.fleet.machine import allow_open_files, cost, size_of
 from metergate.fleet.plan import Fleet
 from metergate.fleet.report import Report
 from metergate.fleet.summary import Moment, Outcome, kept, lines, progress
 from metergate.fleet.worker import DELIVERY_S
 from metergate.logging import configure_logging
+from metergate.parts import log_directory
 from metergate.signals import stop_on_signals
 from metering.errors import StorageError
 from simulators.broker import Broker, find_broker, running
@@ -87,7 +88,7 @@ async def _run(fleet: Fleet, seconds: float) -> Outcome:
             outcome = await _drive(fleet, broker, headend, seconds, stop)
     if outcome.problems:
         return outcome
-    return outcome._replace(account=await asyncio.to_thread(_account, outcome.final, headend.data))
+    return outcome._replace(account=await asyncio.to_thread(_account, outcome.final, folder, headend.data))
 
 
 async def _drive(fleet: Fleet, broker: Broker, headend: Headend, seconds: float, stop: asyncio.Event) -> Outcome:
@@ -144,5 +145,9 @@ async def _stored(run: _Run) -> list[str]:
     return problems
 
 
-def _account(final: Report, data: Path) -> Account:
-    return account(final.edges, read_log(data), data / "readings.db")
+def _account(final: Report, folder: Path, data: Path) -> Account:
+    """Return the account of a fleet whose processes have ended."""
+    store = data / "readings.db"
+    made = account(final.edges, read_log(data), store)
+    logs = sum(size_of(log_directory(folder / edge.gateway)) for edge in final.edges)
+    return msgspec.structs.replace(made, disk=(logs, size_of(log_directory(data)), store.stat().st_size))

@@ -29,6 +29,7 @@ class Account(msgspec.Struct, frozen=True):
     gaps: int  # readings that the head-end holds no value for and says so: skipped records
     lost: int
     doubled: int
+    disk: tuple[int, int, int] = (0, 0, 0)  # bytes of the gateways' logs, the head-end's log and its store
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""What processes cost on this machine: CPU time, memory, open files, from /proc. Nothing of the fleet itself."""
+"""What processes cost on this machine: CPU time, memory, disk, open files. Nothing of the fleet itself."""
 
 import os
 import re
@@ -34,6 +34,11 @@ def cost(pids: Iterable[int]) -> Cost:
         resident, threads = int(found.get("VmRSS", 0)) * KIB, int(found.get("Threads", 0))
         total = Cost(total.cpu_s + spent, total.resident + resident, total.threads + threads)
     return total
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder and below."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def allow_open_files(needed: int, what: str) -> None:

@@ -120,12 +120,13 @@ def _account(outcome: Outcome) -> Iterator[str]:
     if account is None:
         yield "account: not made, as the head-end did not take everything"
         return
+    words = f"lost {account.lost:,}, doubled {account.doubled:,}"
     yield (
-        f"account: taken {account.taken:,} = in the head-end's log {account.logged:,} = stored {account.stored:,} "
-        f"+ skipped and told {account.gaps:,}; lost {account.lost:,}, doubled {account.doubled:,}; records missing "
-        f"{account.missing_records:,}, twice {account.doubled_records:,}"
-        if not (account.lost or account.doubled)
-        else f"account: taken {account.taken:,}, in the head-end's log {account.logged:,}, stored {account.stored:,}, "
-        f"skipped and told {account.gaps:,}; LOST {account.lost:,}, DOUBLED {account.doubled:,}; records missing "
+        f"account: taken {account.taken:,}, in the head-end's log {account.logged:,}, stored {account.stored:,}, "
+        f"skipped and told {account.gaps:,}: {words if kept(outcome) else words.upper()}; records missing "
         f"{account.missing_records:,}, twice {account.doubled_records:,}"
     )
+    names = ("gateways' logs", "head-end's log", "its store")
+    taken = max(1, account.taken)
+    shares = (f"{name} {size / taken:.1f}" for name, size in zip(names, account.disk, strict=True))
+    yield f"disk, bytes for each reading with all that was promised and told beside: {', '.join(shares)}"
