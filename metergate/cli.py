@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 it failed, 2 the configuration or the call is wrong (nothi
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -162,6 +162,24 @@ def export(
     from metergate.commands.export import run_export
 
     run_export(file, start, end, point or [], form, out)
+
+
+@app.command()
+def kpi(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The head-end's or the site's configuration file.")],
+    by: Annotated[
+        Literal["gateway", "region", "device", "meter-point"], typer.Option(help="What the figures are of.")
+    ] = "gateway",
+    days: Annotated[int, typer.Option(help="How many judged days, the newest ones.", min=1, max=400)] = 7,
+    each_day: Annotated[bool, typer.Option("--each-day", help="A row for each day.")] = False,
+) -> None:
+    """Print how much of what was promised was collected: success, on time, at the first try, lost, missing.
+
+    Example: metergate kpi /etc/metergate/headend.toml --by region --days 30
+    """
+    from metergate.commands.kpi import run_kpi
+
+    run_kpi(file, by, days, each_day=each_day)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """A head-end file: its broker, its log, store and state, and where its API listens. Who is in the fleet is not here."""
 
+import tomllib
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -61,6 +62,14 @@ def load_headend(path: Path) -> HeadendFile:
 
     """
     return validate(HeadendFile, path)
+
+
+def is_headend(file: Path) -> bool:
+    """Tell whether a file is a head-end's; what is wrong with it is told by whoever loads it."""
+    try:
+        return "headend" in tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def open_state(file: HeadendFile) -> State:

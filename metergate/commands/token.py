@@ -1,12 +1,11 @@
 """`metergate token`: makes, lists and revokes the API's bearer tokens. It prints a token once, when it is made."""
 
 import contextlib
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from headend.tokens import TokenBook, TokenInfo
-from metergate.headend_file import load_headend, open_state
+from metergate.headend_file import is_headend, load_headend, open_state
 from metergate.site import load_site
 from metering import timing
 from metering.errors import ConfigError
@@ -57,7 +56,7 @@ def _state(token: TokenInfo, now: int) -> str:
 
 @contextlib.contextmanager
 def _book(file: Path) -> Iterator[TokenBook]:
-    if _is_headend(file):
+    if is_headend(file):
         with contextlib.closing(open_state(load_headend(file))) as state:
             yield TokenBook(state)
         return
@@ -65,11 +64,3 @@ def _book(file: Path) -> Iterator[TokenBook]:
     data.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(TokenBook(data / "state.db")) as book:
         yield book
-
-
-def _is_headend(file: Path) -> bool:
-    """Tell whether a file is a head-end's; what is wrong with it is told by whoever loads it."""
-    try:
-        return "headend" in tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
