@@ -170,7 +170,7 @@ def kpi(
     by: Annotated[
         Literal["gateway", "region", "device", "meter-point"], typer.Option(help="What the figures are of.")
     ] = "gateway",
-    days: Annotated[int, typer.Option(help="How many judged days, the newest ones.", min=1, max=400)] = 7,
+    days: Annotated[int, typer.Option(help="How many judged days, the newest ones.", min=1, max=100)] = 7,
     each_day: Annotated[bool, typer.Option("--each-day", help="A row for each day.")] = False,
 ) -> None:
     """Print how much of what was promised was collected: success, on time, at the first try, lost, missing.

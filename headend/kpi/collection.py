@@ -9,6 +9,7 @@ import contextlib
 import random
 import secrets
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from headend.kpi.figures import DAY
 from headend.kpi.gaps import MEMORY_DAYS, settled
 from headend.kpi.judge import judge
 from headend.kpi.late import answers, late_days, seq_gaps
+from headend.registry import EVERYWHERE
 from headend.state.collection import CollectionDays, DayRow, Progress, Result
 from headend.state.gaps import Gap, Gaps, SeqGaps
 from headend.state.store import State
@@ -32,7 +34,7 @@ from storage.projection import Stored
 
 CLOSE_S = 7_200  # after a day's end its profiles of up to an hour have been read
 FIRST_DAYS = 31  # so far back a head-end judges when it begins, and when late rows come
-KEEP_DAYS = 400
+KEEP_DAYS = 100
 SETTLE_S = 30.0  # after a late row: more of the same day follow soon
 TICK_S = 10.0
 WORK_S = 2.0  # of a tick: the rest waits for the next one
@@ -72,6 +74,7 @@ class Collection:
         self._here = here
         self._clock = clock
         self._marked: dict[tuple[int, str], int] = {}
+        self._devices: list[str] = []  # all ids in order, read once for a tick: the registry may change between two
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`. A state or a store that is away is tried again at the next tick."""
@@ -94,6 +97,7 @@ class Collection:
     def tick(self) -> None:
         """Do a piece of the work: days to be judged again first, then days that have closed. Blocking."""
         until = time.monotonic() + WORK_S
+        self._devices = []
         while time.monotonic() < until and self._again():
             pass
         while time.monotonic() < until and self._next():
@@ -134,9 +138,12 @@ class Collection:
         at = self.days.progress() or Progress(closed - FIRST_DAYS)
         if at.day >= closed:
             return False
-        waiting = [each.id for each in self._registry.devices(("",)) if each.id > at.after]
-        now = waiting[:DAYS_AT_ONCE]
-        further = Progress(at.day, now[-1]) if len(waiting) > len(now) else Progress(at.day + 1)
+        if not self._devices:
+            self._devices = [each.id for each in self._registry.devices((EVERYWHERE,))]
+        place = bisect_right(self._devices, at.after)
+        now = self._devices[place : place + DAYS_AT_ONCE]
+        more = place + len(now) < len(self._devices)
+        further = Progress(at.day, now[-1]) if more else Progress(at.day + 1)
         results = [self._judge(device, at.day, None) for device in now]
         self.days.record(results, further)
         return True

@@ -23,7 +23,7 @@ from metering import timing
 from metering.ports import Registry
 from metering.timing import to_rfc3339
 
-MAX_DAYS = 400  # of one question
+MAX_DAYS = 100  # of one question
 MAX_INTERVAL_DAYS = 31  # of one that goes by quarter hours, and
 MAX_INTERVAL_ROWS = 100
 GAP_PAGES = 50  # pages looked through for one answer, however few gaps on them are for the asker

@@ -35,7 +35,7 @@ def _of_profile(before: Sequence[Gap], holes: Holes | None, gap: Gap, device: De
         for reason, spans in holes.lost.items():
             for span in [free for low, high in spans for free in taken.gaps(low, high)]:
                 taken.add(*span)
-                yield msgspec.structs.replace(_at(gap, span), state="lost", reason=reason or "lost")
+                yield _lost(_stood(before, _at(gap, span)), reason or "lost")
     no_supply = holes.no_supply if holes is not None else Ranges()
     for each in before:
         # Nobody was asked for what was found lost: where it is not missing any more it leaves no trace.
@@ -48,21 +48,31 @@ def _came(gap: Gap, span: tuple[int, int], no_supply: Ranges) -> Iterator[Gap]:
     """Yield the parts of a former gap that are missing no more: recovered, or without supply."""
     without = Ranges(no_supply.inside(*span))
     for each in without:
-        yield msgspec.structs.replace(_after(gap, each), state="lost", reason=NO_SUPPLY)
+        yield _lost(_at(gap, each), NO_SUPPLY)
     for each in without.gaps(*span):
-        yield msgspec.structs.replace(_after(gap, each), state="recovered", reason="")
+        yield msgspec.structs.replace(_at(gap, each), state="recovered", reason="", ask="", next_at=None)
 
 
 def _missing(before: Sequence[Gap], gap: Gap, device: Device, now: int, *, askable: bool) -> Gap:
-    """Return a gap that is missing still, as it stood before."""
+    """Return a gap that is missing still."""
+    stood = _stood(before, gap)
     if not askable:
-        return msgspec.structs.replace(gap, state="lost", reason=NO_MEMORY)
+        return _lost(stood, NO_MEMORY)
     if gap.end < now - (device.memory_days or MEMORY_DAYS) * DAY:
-        return msgspec.structs.replace(gap, state="lost", reason=BEYOND_MEMORY)
+        return _lost(stood, BEYOND_MEMORY)
+    return stood if stood.state == "asked" else msgspec.structs.replace(gap, tries=stood.tries, next_at=now)
+
+
+def _stood(before: Sequence[Gap], gap: Gap) -> Gap:
+    """Return a gap with what was asked and answered about it before, if anything was."""
     for each in before:
-        if each.start < gap.end and gap.start < each.end and each.state == "asked":
+        if each.tries and each.start < gap.end and gap.start < each.end:
             return msgspec.structs.replace(each, start=gap.start, end=gap.end, gateway=gap.gateway)
-    return msgspec.structs.replace(gap, next_at=now)
+    return gap
+
+
+def _lost(gap: Gap, reason: str) -> Gap:
+    return msgspec.structs.replace(gap, state="lost", reason=reason, ask="", next_at=None)
 
 
 def _bounded(ranges: Ranges) -> Iterator[tuple[int, int]]:
@@ -76,7 +86,3 @@ def _bounded(ranges: Ranges) -> Iterator[tuple[int, int]]:
 
 def _at(gap: Gap, span: tuple[int, int]) -> Gap:
     return msgspec.structs.replace(gap, start=span[0] - 1, end=span[1] - 1)
-
-
-def _after(gap: Gap, span: tuple[int, int]) -> Gap:
-    return msgspec.structs.replace(gap, start=span[0] - 1, end=span[1] - 1, ask="", next_at=None)

@@ -216,3 +216,52 @@ def test_what_the_log_does_not_have_is_not_held_and_comes_again_after_a_crash(
         assert [what for _, _, what in again.wire.began[asked:] if what == b"rows"] == []
 
     virtual(run())
+
+
+def test_rows_that_a_head_end_asks_for_are_read_anew_though_they_were_held(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+        await site.attempt()
+        before = len(site.blocks())
+        start = NOON - 30 * 3600 * SECOND
+        assert site.backfill.reopen("m1", start, start + 8 * STEP)
+        assert site.counts().missing == 8
+        await site.backfill.fill(site.stop)
+        await site.recorder.commit()
+        assert site.counts().missing == 0
+        again = [block.slot for block in site.blocks()[before:]]
+        assert set(again) >= {start + number * STEP for number in range(1, 9)}
+        assert len(again) <= 96  # one piece of the meter's memory, not all of it
+
+    virtual(run())
+
+
+def test_what_a_meter_does_not_have_is_not_reopened(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+        await site.attempt()
+        assert not site.backfill.reopen("m2", NOON - DAY, NOON)
+        assert not site.backfill.reopen("m1", NOON - 900 * DAY, NOON - 800 * DAY)
+        assert not site.backfill.reopen("m1", NOON + DAY, NOON + 2 * DAY)
+        assert not site.backfill.reopen("m1", NOON - DAY, NOON - DAY)
+        assert site.counts().missing == 0
+
+    virtual(run())
+
+
+def test_a_row_that_is_asked_for_and_gone_is_told_lost_after_two_more_answers(virtual: Run, make_site: Make) -> None:
+    async def run() -> None:
+        site = make_site()
+        await site.attempt()
+        gone = NOON - 30 * 3600 * SECOND
+        site.meters[0].gone = {gone}
+        assert site.backfill.reopen("m1", gone - STEP, gone)
+        await site.backfill.fill(site.stop)
+        await site.recorder.commit()
+        assert site.events("intervals-lost") == []
+        await site.attempt()
+        await site.attempt()
+        (told,) = site.events("intervals-lost")
+        assert (told.detail["count"], told.time) == ("1", gone)
+
+    virtual(run())
