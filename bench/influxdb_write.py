@@ -27,7 +27,7 @@ NARROW_TURNS = 2
 BAR = 0.80
 INTERVAL = 900
 START = 1_700_000_100 * SECOND
-POINTS_PER_POST = 400  # of 25 columns: as many readings as the store sends at once
+POINTS_PER_POST = 1000  # of 25 columns: as many readings as the store sends at once
 
 Post = Callable[[bytes], None]
 
@@ -76,7 +76,7 @@ def _by_hand(batches: Sequence[Batch], names: Sequence[str], tags: str, post: Po
             )
             lines.append(
                 f"readings,device={block.device},{tags} {fields},received={block.received_at}i,"
-                f'slot={block.slot}i,revision={block.revision}i,exceptions="" {block.measured_at}'
+                f"slot={block.slot}i {block.measured_at}"
             )
             if len(lines) == POINTS_PER_POST:
                 post("\n".join(lines).encode())
@@ -89,10 +89,7 @@ def _point_per_reading(batches: Sequence[Batch], names: Sequence[str], tags: str
     lines = []
     for batch in batches:
         for block in batch.blocks:
-            rest = (
-                f"received={block.received_at}i,slot={block.slot}i,revision={block.revision}i,quality=0i "
-                f"{block.measured_at}"
-            )
+            rest = f"received={block.received_at}i,slot={block.slot}i {block.measured_at}"
             for name, value in zip(names, block.values, strict=True):
                 field = f"integer={value}i" if type(value) is int else f"float={value}"
                 lines.append(f"readings,device={block.device},{tags},obis={name},scale=-2,unit=V {field},{rest}")

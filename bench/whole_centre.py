@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,11 @@ from bench.influxdb_server import InfluxServer
 from bench.load import Load
 from bench.load_gateways import Seen
 from bench.processes import children, cpu_s
+from headend.state.registrar import Registrar, Wanted
+from headend.state.store import State
 from headend.tokens import TokenBook
+from metering import timing
+from metering.model import Device, Installation, MeterPoint
 from simulators.broker import MosquittoBroker, free_port
 
 READY_S = 30.0
@@ -143,25 +147,36 @@ async def _until_ready(made: Centre) -> None:
 
 def _prepare(directory: Path, influx: InfluxServer, port: int, api: str, loads: Sequence[Load]) -> str:
     """Write what the head-end needs, and return a token for its API."""
-    (directory / "centre").mkdir()
+    data = directory / "centre"
+    data.mkdir()
     (directory / "token").write_text(influx.token, encoding="utf-8")
-    (directory / FILE).write_text("\n".join(_file(directory, influx, port, api, loads)), encoding="utf-8")
-    book = TokenBook(directory / "centre" / "state.db")
-    token = book.create("bench", ["readings:read", "admin"], [""])
-    book.close()
-    return token
+    (directory / FILE).write_text(
+        f'[headend]\ndata = "{data}"\n[broker]\nhost = "127.0.0.1"\nport = {port}\n'
+        f'[store]\nkind = "influxdb"\nurl = "{influx.url}"\ntoken = "file:{directory / "token"}"\n'
+        f'bucket = "{DATABASE}/autogen"\n[api]\nlisten = "{api}"\n',
+        encoding="utf-8",
+    )
+    state = State.open(data / "state.db")
+    try:
+        Registrar(state).take_in(_fleet(loads), timing.now())
+        return TokenBook(state).create("bench", ["readings:read", "admin"], [""])
+    finally:
+        state.close()
 
 
-def _file(directory: Path, influx: InfluxServer, port: int, api: str, loads: Sequence[Load]) -> Iterator[str]:
-    yield f'[headend]\ndata = "{directory / "centre"}"\n[broker]\nhost = "127.0.0.1"\nport = {port}'
-    yield f'[store]\nkind = "influxdb"\nurl = "{influx.url}"\ntoken = "file:{directory / "token"}"'
-    yield f'bucket = "{DATABASE}/autogen"\n[api]\nlisten = "{api}"'
-    for load in loads:
-        for gateway in load.names():
-            yield f'[[gateway]]\nid = "{gateway}"'
-            for device in load.devices(gateway):
-                yield f'[[meter]]\nid = "{device}"\ngateway = "{gateway}"\nprofile = "eastron_sdm630"'
-                yield f'point = "p-{device}"\nregion = "bench"'
+def _fleet(loads: Sequence[Load]) -> Wanted:
+    devices = [
+        Device(device, "", "eastron_sdm630", gateway)
+        for load in loads
+        for gateway in load.names()
+        for device in load.devices(gateway)
+    ]
+    return Wanted(
+        [gateway for load in loads for gateway in load.names()],
+        [MeterPoint(f"p-{each.id}", "bench") for each in devices],
+        devices,
+        [Installation(f"p-{each.id}", each.id, "", 0) for each in devices],
+    )
 
 
 class Sender:

@@ -23,7 +23,7 @@ from storage.influx_read import (
     series_ends,
     slots_between,
 )
-from storage.line_protocol import NO_SLOT, Copy, LayoutLines
+from storage.line_protocol import Copy, LayoutLines
 from storage.versions import (
     OF_AN_INTERVAL,
     Order,
@@ -186,8 +186,8 @@ def read_slots(link: InfluxLink, catalogue: Catalogue, query: SlotsQuery) -> Ite
         found: set[int] = set()
         for lines in layouts:
             for time, number, _ in slots_between(link, lines, query.device, first - reach, until + reach):
-                slot = time if ends and number == NO_SLOT else number
-                if slot != NO_SLOT and first <= slot <= until:
+                slot = time if ends and number is None else number
+                if slot is not None and first <= slot <= until:
                     found.add(slot)
         yield from sorted(found)
         first = until + 1
@@ -201,8 +201,8 @@ def read_arrivals(link: InfluxLink, catalogue: Catalogue, device: str, first: in
         reach = max(SLOT_REACH, 2 * layout.interval * SECOND)
         came: dict[int, int] = {}
         for time, number, received in slots_between(link, lines, device, first - reach, last + reach):
-            slot = time if layout.kind in OF_AN_INTERVAL and number == NO_SLOT else number
-            if slot != NO_SLOT and first <= slot <= last:
+            slot = time if layout.kind in OF_AN_INTERVAL and number is None else number
+            if slot is not None and first <= slot <= last:
                 came[slot] = min(received, came.get(slot, received))
         obis = tuple(column.obis for column in layout.columns)
         slots = sorted(came)

@@ -183,7 +183,7 @@ def _groups(
 
 def slots_between(
     link: InfluxLink, lines: LayoutLines, device: str, first: int, last: int
-) -> Iterator[tuple[int, int, int]]:
+) -> Iterator[tuple[int, int | None, int]]:
     """Yield (time, slot, received) of one device and layout in `readings` and `versions`."""
     where = f'"device" = {text(device)} AND "layout" = {text(lines.key)} AND {between(first, last)}'
     for row in link.rows(select('"slot", "received"', f"{READINGS}, {VERSIONS}", where)):

@@ -26,7 +26,7 @@ from storage.line_protocol import (
 )
 from storage.versions import Version
 
-READINGS_PER_REQUEST = 10_000  # of joined lines in one body: about 300 kB
+READINGS_PER_REQUEST = 25_000  # of joined lines in one body: 0.8 MB, with a point for each reading 3.5 MB
 COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a time
 DAY = 86_400 * SECOND
 NEVER = -(2**63)

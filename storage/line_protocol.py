@@ -1,7 +1,7 @@
 """Blocks, events and expectations as InfluxDB line protocol and back: pure text, no connection.
 
-The schema is in `docs/storage-schema-influxdb.md`: one point for each block, a field for each column, and four fields
-that every point has (`received`, `slot`, `revision`, `exceptions`). Times are microseconds since 1970 UTC.
+The schema is in `docs/storage-schema-influxdb.md`: one point for each block, a field for each column, `received`, and
+`slot`, `revision`, `exceptions` where they say something. Times are microseconds since 1970 UTC.
 """
 
 import math
@@ -21,8 +21,13 @@ LAYOUTS = "layouts"
 EVENTS = "events"
 EXPECTATIONS = "expectations"
 
-BOOKKEEPING = ("received", "slot", "revision", "exceptions")  # the fields that every point of readings has
-NO_SLOT = NO_END = -(2**63)  # an integer field that is always written needs a number for "none"
+BOOKKEEPING = (
+    "received",
+    "slot",
+    "revision",
+    "exceptions",
+)  # of readings: the last three only where they say something
+NO_END = -(2**63)  # a point needs a field, and a promise has only this one: so "none" is a number
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -97,10 +102,11 @@ class LayoutLines:
             fields = self._form % tuple(values)
             # "n" is in nan and inf and in no number; an odd field name only costs the careful way.
             if "n" not in fields and "=-0.0" not in fields:
-                slot = NO_SLOT if block.slot is None else block.slot
+                slot = f",slot={block.slot}i" if block.slot is not None else ""
+                revision = f",revision={block.revision}i" if block.revision else ""
                 return (
-                    f"readings,device={tag(block.device)}{self._tags} {fields},received={block.received_at}i,"
-                    f'slot={slot}i,revision={block.revision}i,exceptions="" {block.measured_at}'
+                    f"readings,device={tag(block.device)}{self._tags} {fields},received={block.received_at}i"
+                    f"{slot}{revision} {block.measured_at}"
                 )
         return self.copy_line(block.device, block.measured_at, self.copy_of(block))
 
@@ -125,7 +131,10 @@ class LayoutLines:
         return Copy(values, tuple(flags for _, flags in fitting), block.received_at, block.slot, block.revision)
 
     def copy_line(self, device: str, measured_at: int, copy: Copy, version: int = 0) -> str:
-        """Return the line of a copy, in `readings` for version 0 and in `versions` otherwise. Raises as `tag`."""
+        """Return the line of a copy, in `readings` for version 0 and in `versions` otherwise. Raises as `tag`.
+
+        Fields at their default are left out: where a copy replaces one, they only ever went up from it (`merge`).
+        """
         fields, exceptions = [], []
         for index, (value, quality) in enumerate(zip(copy.values, copy.quality, strict=True)):
             if value is None:
@@ -139,20 +148,19 @@ class LayoutLines:
             if quality:
                 exceptions.append(f"{index}:{quality}:=")
         place = f"versions,device={tag(device)},number={version}" if version else f"readings,device={tag(device)}"
-        slot = NO_SLOT if copy.slot is None else copy.slot
-        return (
-            f"{place}{self._tags} {''.join(fields)}received={copy.received}i,slot={slot}i,"
-            f'revision={copy.revision}i,exceptions="{";".join(exceptions)}" {measured_at}'
-        )
+        slot = f",slot={copy.slot}i" if copy.slot is not None else ""
+        revision = f",revision={copy.revision}i" if copy.revision else ""
+        odd = f',exceptions="{";".join(exceptions)}"' if exceptions else ""
+        return f"{place}{self._tags} {''.join(fields)}received={copy.received}i{slot}{revision}{odd} {measured_at}"
 
     def copy_from(self, cells: Sequence[Any], indexes: Sequence[int]) -> Copy:
         """Return the copy of a row: the cells of the columns at `indexes`, then those of `BOOKKEEPING`."""
         received, slot, revision, text = cells[-4:]
-        if not text and None not in cells:
+        if not text and None not in cells[:-4]:
             values = tuple(
                 cell if self._integer[index] else float(cell) for index, cell in zip(indexes, cells, strict=False)
             )
-            return Copy(values, (0,) * len(indexes), received, None if slot == NO_SLOT else slot, revision)
+            return Copy(values, (0,) * len(indexes), received, slot, revision or 0)
         exceptions = _exceptions(text or "")
         found: list[int | float | None] = []
         for index, cell in zip(indexes, cells, strict=False):
@@ -163,7 +171,7 @@ class LayoutLines:
             else:
                 found.append(cell if cell is None or self._integer[index] else float(cell))
         quality = tuple(exceptions[index][0] if index in exceptions else 0 for index in indexes)
-        return Copy(tuple(found), quality, received or 0, None if slot in {NO_SLOT, None} else slot, revision or 0)
+        return Copy(tuple(found), quality, received or 0, slot, revision or 0)
 
 
 def beyond_int64(integer: Sequence[bool]) -> Callable[[Sequence[Any]], bool]:

@@ -19,7 +19,7 @@ from storage.codec import pack, unpack
 from storage.log import Log, Record
 from storage.quarantine import Quarantine
 
-RECORDS_AT_ONCE = 64  # records that are read from the log at a time,
+RECORDS_AT_ONCE = 256  # records that are read from the log at a time,
 BYTES_AT_ONCE = 1024 * 1024  # and their payloads together
 READINGS_PER_WRITE = 25_000  # a write ends after the record that reaches it
 FIRST_PAUSE_S = 0.5  # after a failure; each further one doubles it
