@@ -15,6 +15,8 @@ from bench.row import Row
 from headend.inbox.port import Delivery
 from headend.intake import FETCH, Intake
 from headend.ledger_file import LedgerFile
+from headend.state.held import HeldBack
+from headend.state.store import State
 from metering import wire
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Kind, Layout, Source
@@ -70,7 +72,9 @@ def _measure(directory: Path, width: int) -> Row:
     devices = {f"g{g:02d}": {f"g{g:02d}-m{m:03d}" for m in range(READINGS // width)} for g in range(GATEWAYS)}
     ledger = LedgerFile(directory / "ledger", log)
     quarantine = Quarantine(directory / "bad")
-    intake = Intake(_NoInbox(), log, ledger, quarantine, devices.__contains__, lambda g, d: d in devices[g])
+    state = State.open(directory / "state.db")
+    held = HeldBack(state)
+    intake = Intake(_NoInbox(), log, ledger, quarantine, devices.__contains__, lambda g, d: d in devices[g], held)
     groups = _groups(width)
     cpu = wall = 0.0
     try:
@@ -82,6 +86,7 @@ def _measure(directory: Path, width: int) -> Row:
                 wall += time.perf_counter() - wall_begun
     finally:
         log.close()
+        state.close()
     readings = (len(groups) - 1) * FETCH * RECORDS * READINGS
     if intake.counts.readings != readings + FETCH * RECORDS * READINGS:
         raise RuntimeError(f"{intake.counts.readings} readings were stored")

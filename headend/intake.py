@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 import structlog
 
 from headend.admission import Assigned, admit, alert
+from headend.held import held_blocks
 from headend.inbox.port import Delivery, Inbox
 from headend.ledger_file import LedgerFile
 from headend.seqs import Ledger
+from headend.state.held import HeldBack, HeldBlock
 from headend.statuses import Statuses
 from metering import events, timing, wire
 from metering.batch import Batch
 from metering.errors import LinkDownError, StorageError
-from metering.model import SECOND, Event, Skipped
+from metering.model import Block, Event, Skipped
 from metering.wire import Receipt, UnknownVersionError, Up, WireError
 from storage.codec import Origin, pack, with_origin
 from storage.log import Log
@@ -67,6 +69,7 @@ class _Work:
     alerts: dict[str, Event] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)  # places of deliveries that are to come again
     readings: int = 0
+    held: list[HeldBlock] = field(default_factory=list)
 
 
 class Intake:
@@ -80,6 +83,7 @@ class Intake:
         quarantine: Quarantine,
         gateways: Callable[[str], bool],
         assigned: Assigned,
+        held: HeldBack,
         clock: Callable[[], int] = timing.now,
     ) -> None:
         self._inbox = inbox
@@ -88,6 +92,7 @@ class Intake:
         self._quarantine = quarantine
         self._is_known = gateways
         self._assigned = assigned
+        self._held = held
         self._clock = clock
         self.ledger: Ledger = ledger_file.load()
         self.counts = IntakeCounts()
@@ -168,6 +173,8 @@ class Intake:
         work.alerts.update((each.id, each) for each in self._statuses.alerts())
         if work.alerts:
             work.payloads.append(pack(Batch(self._clock(), events=tuple(work.alerts.values()))))
+        if work.held:
+            self._held.put(work.held)
         if work.payloads:
             self._log.append_now(work.payloads)
         for seqs in work.seqs:  # only now: receipts are made from the ledger
@@ -244,17 +251,22 @@ class Intake:
             gone = Skipped(origin.first, origin.last, "quarantined")
             self._store(work, origin, pack(Batch(now, skipped=(gone,))))
             return True
-        for block in admitted.future:
-            reason = (
-                f"measured {(block.measured_at - now) / SECOND:.0f} s ahead; the gateway's clock is {offset or '?'} s"
-            )
-            self._quarantine.put(f"future: {origin.gateway}", reason, pack(Batch(now, [block])))
+        if admitted.future and not self._hold(work, origin, admitted.future, known.offset_s):
+            return False
         self.counts.future_blocks += len(admitted.future)
         self.counts.refused_readings += admitted.refused
         for each in admitted.alerts:
             work.alerts[each.id] = each
         work.readings += admitted.readings
         self._store(work, origin, admitted.payload)
+        return True
+
+    def _hold(self, work: _Work, origin: Origin, blocks: Sequence[Block], offset_s: float | None) -> bool:
+        """Have blocks of the future held back; False where too many of this gateway are: its own log keeps them."""
+        if not self._held.room(origin.gateway):
+            _log.error("too much of a gateway is held back: decide about it", gateway=origin.gateway)
+            return False
+        work.held += held_blocks(origin, blocks, self._clock(), offset_s)
         return True
 
     def _store(self, work: _Work, origin: Origin, payload: bytes) -> None:

@@ -12,6 +12,7 @@ import structlog
 from collector.mqtt_profile import MqttProfile
 from gateway.lines import make_mqtt_settings
 from gateway.models import load_any
+from headend.held import Releaser
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.kpi.collection import Collection
@@ -19,6 +20,7 @@ from headend.ledger_file import LedgerFile
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
 from headend.service import Office
+from headend.state.held import HeldBack
 from headend.state.registry import REFRESH_S, DatabaseRegistry
 from headend.state.store import State
 from headend.tokens import TokenBook
@@ -52,6 +54,7 @@ class Centre:
     inbox: MqttInbox
     intake: Intake
     projection: Projection
+    releaser: Releaser
     office: Office
     collection: Collection
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +66,7 @@ class Centre:
             group.create_task(self.intake.run(self.stop))
             group.create_task(self.inbox.run(self.stop))
             group.create_task(self.collection.run(self.stop))
+            group.create_task(self.releaser.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(self._refresh())
             welcome = group.create_task(self._welcome())
@@ -124,6 +128,7 @@ def build(file: HeadendFile) -> Centre:
     inbox = MqttInbox(_broker(file))
     state = open_state(file)
     registry = DatabaseRegistry(state)
+    held = HeldBack(state)
     intake = Intake(
         inbox,
         log,
@@ -131,6 +136,7 @@ def build(file: HeadendFile) -> Centre:
         quarantine,
         registry.admits,
         registry.was_assigned,
+        held,
     )
     collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
     projection.on_stored = collection.stored
@@ -145,7 +151,8 @@ def build(file: HeadendFile) -> Centre:
         measures=[lambda: measures(inbox, intake, projection), desk.measures],
         collection=desk,
     )
-    return Centre(file, log, store, state, registry, inbox, intake, projection, office, collection)
+    releaser = Releaser(held, log)
+    return Centre(file, log, store, state, registry, inbox, intake, projection, releaser, office, collection)
 
 
 class Turnovers(Mapping[str, Mapping[str, int]]):

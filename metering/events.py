@@ -31,6 +31,8 @@ GATEWAY_STOPPED = EventType("gateway-stopped", "10.11.0.243")
 # log was replaced or put back; the head-end does not know it or its version. No action is agreed on for these.
 READINGS_REFUSED = EventType("readings-refused", "10.12.0.0")
 READINGS_FROM_FUTURE = EventType("readings-from-future", "10.36.0.0")
+READINGS_RELEASED = EventType("readings-released", "10.36.0.24")  # held back as of the future, and given free
+READINGS_RETIMED = EventType("readings-retimed", "10.36.116.24")  # and their stamps corrected
 BATCH_QUARANTINED = EventType("batch-quarantined", "10.18.0.0")
 LOG_REPLACED = EventType("gateway-log-replaced", "10.18.0.24")
 VERSION_REFUSED = EventType("version-refused", "10.11.0.0")

@@ -200,3 +200,24 @@ audit = sa.Table(
     sa.Column("prev", sa.LargeBinary(32), nullable=False),
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
 )
+
+held_back = sa.Table(
+    "held_back",
+    metadata,
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("epoch", sa.String(NAME), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("device", sa.String(NAME), nullable=False),
+    sa.Column("source", sa.String(32), nullable=False),
+    sa.Column("measured_at", sa.BigInteger, nullable=False),
+    sa.Column("held_at", sa.BigInteger, nullable=False),
+    sa.Column("offset", sa.BigInteger),  # how far ahead the gateway's clock was
+    sa.Column("readings", sa.Integer, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),  # a packed batch of the block as it came
+    sa.Column("action", sa.String(32), nullable=False, index=True),  # empty while nothing is decided
+    sa.Column("shift", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("done_at", sa.BigInteger),
+)

@@ -53,6 +53,7 @@ class Place:
         self.gateway: asyncio.subprocess.Process | None = None
         self.headend: asyncio.subprocess.Process | None = None
         self._url = f"http://127.0.0.1:{free_port()}"
+        self.begin = BEGIN
         self._store = store
         self._counted = False  # the gateway ends its appending by itself
         self._stack = AsyncExitStack()
@@ -116,7 +117,9 @@ class Place:
         """Start it where it left off. `before` is Python that runs in the child first."""
         lines = self.acknowledged()
         orders.setdefault("number", lines[-1] + 2 if lines else 0)  # one more may be in the log than was said
-        wanted = Orders(**{"data": str(self.edge), "gateway": GATEWAY, "port": self.broker.port, **orders})
+        wanted = Orders(
+            **{"data": str(self.edge), "gateway": GATEWAY, "port": self.broker.port, "begin": self.begin, **orders}
+        )
         self._counted = wanted.batches is not None
         self.edge.mkdir(exist_ok=True)
         for name in (ENOUGH, FOLLOWING):
@@ -223,7 +226,8 @@ class Place:
 
     async def billing(self, meter: int, *, first: int = 0, end: int) -> Billing:
         """Return what billing reads of a meter's numbers from `first`, below `end`."""
-        span = {"from": timing.to_rfc3339(BEGIN + first * SECOND), "to": timing.to_rfc3339(BEGIN + end * SECOND)}
+        limits = (self.begin + first * SECOND, self.begin + end * SECOND)
+        span = dict(zip(("from", "to"), map(timing.to_rfc3339, limits), strict=True))
         numbers: list[int] = []
         cursor: dict[str, str] = {}
         path = f"/v1/meter-points/p{meter}/readings"

@@ -16,6 +16,8 @@ from headend import births
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.ledger_file import LedgerFile
+from headend.state.held import HeldBack
+from headend.state.store import State
 from metering.batch import Batch
 from mqtt.client import MqttSettings
 from simulators.broker import MosquittoBroker, find_mosquitto
@@ -42,7 +44,9 @@ async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intak
     log = Log.open(tmp_path / "centre")
     inbox = MqttInbox(MqttSettings("127.0.0.1", "centre", broker.port))
     ledger = LedgerFile(tmp_path / "ledger", log)
-    intake = Intake(inbox, log, ledger, Quarantine(tmp_path / "bad"), {"g1"}.__contains__, lambda _g, _d: True)
+    state = State.open(tmp_path / "state.db")
+    bad = Quarantine(tmp_path / "bad")
+    intake = Intake(inbox, log, ledger, bad, {"g1"}.__contains__, lambda _g, _d: True, HeldBack(state))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(inbox.run(stop))
@@ -50,6 +54,7 @@ async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intak
         yield intake
         stop.set()
     log.close()
+    state.close()
 
 
 class Run:

@@ -1,12 +1,11 @@
 """A gateway's log with its uplink in a process of its own: it appends readings and says which the log acknowledged.
 
-Called with one JSON object, see `Orders`. A number is a slot of one second after BEGIN and the value of its readings.
+Called with one JSON object, see `Orders`. A number is a slot of one second after `begin` and the value of its readings.
 The file ENOUGH ends the appending; what is in the log still goes up.
 """
 
 import asyncio
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -30,7 +29,7 @@ REFUSED_PAUSE_S = 0.2  # before a batch is tried again that the log did not take
 
 
 class Orders(msgspec.Struct):
-    """What this gateway is and does. `limits` are those of its log; `ahead_s` is how far its clock is wrong."""
+    """What this gateway is and does. `limits` are those of its log; `ahead` is how far its stamps are (us)."""
 
     data: str
     gateway: str
@@ -40,20 +39,21 @@ class Orders(msgspec.Struct):
     pause_s: float = 0.01  # between two batches
     batches: int | None = None  # how many; None: until it is told
     limits: dict[str, float] = {}
-    ahead_s: float = 0.0
+    begin: int = BEGIN  # the slot of number 0
+    ahead: int = 0
     keepalive_s: int = 30
 
 
-def batch(number: int, ahead: int = 0) -> Batch:
-    at = BEGIN + number * SECOND + ahead
+def batch(number: int, begin: int) -> Batch:
+    at = begin + number * SECOND
     blocks = [Block(LAYOUT, f"m{meter}", at, now(), [number], slot=at) for meter in range(METERS)]
     return Batch(now(), blocks)
 
 
-def promises() -> Batch:
-    """Return what completeness rests on: these meters are read each second from BEGIN on."""
+def promises(begin: int) -> Batch:
+    """Return what completeness rests on: these meters are read each second from then on."""
     made = [
-        Expectation(f"m{meter}", LAYOUT.kind, LAYOUT.source, LAYOUT.interval, (OBIS,), BEGIN) for meter in range(METERS)
+        Expectation(f"m{meter}", LAYOUT.kind, LAYOUT.source, LAYOUT.interval, (OBIS,), begin) for meter in range(METERS)
     ]
     return Batch(now(), expectations=made)
 
@@ -69,16 +69,16 @@ async def _append(log: Log, payload: bytes) -> None:
             return
 
 
-async def main(orders: Orders, make: Callable[[int, int], Batch] = batch) -> None:
+async def main(orders: Orders) -> None:
     data = Path(orders.data)
     log = Log.open(data / "log", LogLimits(**orders.limits), count=count)  # type: ignore[arg-type]  # names by its test
     settings = MqttSettings(orders.host, f"gw-{orders.gateway}", orders.port, keepalive_s=orders.keepalive_s)
     uplink = Uplink(log, data / "uplink.json", orders.gateway, settings)
     running = asyncio.create_task(uplink.run(asyncio.Event()))
-    await _append(log, pack(promises()))
+    await _append(log, pack(promises(orders.begin)))
     number = orders.number
     while not running.done() and not (data / ENOUGH).exists() and number - orders.number != orders.batches:
-        await _append(log, pack(make(number, int(orders.ahead_s * SECOND))))
+        await _append(log, pack(batch(number, orders.begin + orders.ahead)))
         print(number, flush=True)  # noqa: T201 - what its caller reads
         number += 1
         await asyncio.sleep(orders.pause_s)

@@ -10,6 +10,8 @@ import pytest
 from headend.inbox.port import Delivery
 from headend.intake import STRIKES, Intake
 from headend.ledger_file import LedgerFile
+from headend.state.held import HeldBack
+from headend.state.store import State
 from metering import wire
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Event, Kind, Layout, Skipped, Source
@@ -63,9 +65,10 @@ class Centre:
         self.log = Log.open(self.folder / "log")
         self.quarantine = Quarantine(self.folder / "bad")
         ledger = LedgerFile(self.folder / "ledger", self.log)
-        self.intake = Intake(
-            NoInbox(), self.log, ledger, self.quarantine, {"g1", "g2"}.__contains__, lambda g, d: d.startswith(g)
-        )
+        self.state = State.open(self.folder / "state.db")
+        self.held = HeldBack(self.state)
+        known, assigned = {"g1", "g2"}.__contains__, lambda g, d: d.startswith(g)
+        self.intake = Intake(NoInbox(), self.log, ledger, self.quarantine, known, assigned, self.held)
 
     async def up(self, *records: bytes | Skipped, first: int = 1, epoch: str = "e", gateway: str = "g1") -> str:
         given = Given(wire.encode(Up(epoch, first, records)), gateway)
@@ -89,6 +92,7 @@ def centre(tmp_path: Path) -> Iterator[Centre]:
     made = Centre(tmp_path)
     yield made
     made.log.close()
+    made.state.close()
 
 
 async def test_records_are_stored_byte_for_byte_with_their_origin_and_told(centre: Centre):
@@ -143,9 +147,19 @@ async def test_readings_of_the_future_go_to_the_quarantine_and_old_rows_are_welc
     blocks = [Block(LAYOUT, "g1-m", at, now(), [1]) for at in (1, now(), now() + 86400 * SECOND)]
     await centre.up(pack(Batch(now(), blocks)))
     assert len(unpack(centre.stored()[0].payload).blocks) == 2
-    (item,) = centre.quarantine.items()
-    assert item.origin == "future: g1"
+    (heap,) = centre.held.heaps()
+    assert (heap.gateway, heap.device, heap.blocks, heap.offset_to) == ("g1", "g1-m", 1, None)
     assert [event.name for event in centre.alerts()] == ["readings-from-future"]
+
+
+async def test_a_record_for_whose_future_there_is_no_room_waits_in_its_gateways_log(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headend.state.held.MAX_OF_A_GATEWAY", 0)
+    late = batch("g1-m", 1, now() + 86400 * SECOND)
+    assert await centre.up(batch("g1-m", 1), late, batch("g1-m", 3)) == "nak"
+    assert centre.told() == (1, [(3, 3)])
+    assert centre.held.heaps() == []
 
 
 async def test_a_record_that_is_no_batch_is_put_aside_after_some_deliveries_and_blocks_nobody(centre: Centre):

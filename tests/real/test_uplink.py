@@ -12,6 +12,8 @@ from gateway.uplink import Uplink
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import STRIKES, Intake
 from headend.ledger_file import LedgerFile
+from headend.state.held import HeldBack
+from headend.state.store import State
 from metering import wire
 from metering.batch import Batch
 from metering.wire import Control
@@ -40,7 +42,9 @@ async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intak
     log = Log.open(tmp_path / "centre")
     inbox = MqttInbox(MqttSettings("127.0.0.1", "centre", broker.port, max_packet_bytes=80 << 20))
     ledger = LedgerFile(tmp_path / "ledger", log)
-    intake = Intake(inbox, log, ledger, Quarantine(tmp_path / "bad"), {"g1"}.__contains__, lambda _g, _d: True)
+    state = State.open(tmp_path / "state.db")
+    bad = Quarantine(tmp_path / "bad")
+    intake = Intake(inbox, log, ledger, bad, {"g1"}.__contains__, lambda _g, _d: True, HeldBack(state))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(inbox.run(stop))
@@ -48,6 +52,7 @@ async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intak
         yield intake
         stop.set()
     log.close()
+    state.close()
 
 
 @asynccontextmanager

@@ -150,6 +150,25 @@ def upgrade() -> None:
         sa.Column("prev", sa.LargeBinary(32), nullable=False),
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
     )
+    op.create_table(
+        "held_back",
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("epoch", sa.String(128), primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("device", sa.String(128), nullable=False),
+        sa.Column("source", sa.String(32), nullable=False),
+        sa.Column("measured_at", sa.BigInteger, nullable=False),
+        sa.Column("held_at", sa.BigInteger, nullable=False),
+        sa.Column("offset", sa.BigInteger),
+        sa.Column("readings", sa.Integer, nullable=False),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
+        sa.Column("action", sa.String(32), nullable=False, index=True),
+        sa.Column("shift", sa.BigInteger, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("done_at", sa.BigInteger),
+    )
     _append_only("audit")
 
 
