@@ -1,7 +1,8 @@
 """Keeps the figures of collection and the gap ledger: judges closed days, and has gateways asked for what is missing.
 
 Each device's day is judged once, CLOSE_S after its end, and again when more of it came. A tick does a bounded piece of
-that work, however much there is; what it did stands in the state. The API reads from there and judges nothing.
+that work, however much there is; what it did stands in the state. The API reads from there and judges nothing. A state
+that is new begins with yesterday, and with the days that are brought from then on.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from metering.wire import Control
 from storage.projection import Stored
 
 CLOSE_S = 7_200  # after a day's end its profiles of up to an hour have been read
-FIRST_DAYS = 31  # so far back a head-end judges when it begins, and when late rows come
+BACK_DAYS = 31  # so far back late rows open their day again
 KEEP_DAYS = 100
 SETTLE_S = 30.0  # after a late row: more of the same day follow soon
 TICK_S = 10.0
@@ -109,7 +110,7 @@ class Collection:
         now, end = self._clock(), self._closed()
         days: set[tuple[int, str]] = set()
         for _, batch in found.batches:
-            days |= late_days(batch, end - FIRST_DAYS, end)
+            days |= late_days(batch, end - BACK_DAYS, end)
         fresh = {each for each in days if self._marked.get(each, 0) <= now}
         if fresh:
             due = now + round(SETTLE_S * SECOND)
@@ -135,7 +136,7 @@ class Collection:
     def _next(self) -> bool:
         """Judge a day of some devices for the first time; False where all closed days are judged."""
         closed = self._closed()
-        at = self.days.progress() or Progress(closed - FIRST_DAYS)
+        at = self.days.progress() or Progress(closed - 1)
         if at.day >= closed:
             return False
         if not self._devices:

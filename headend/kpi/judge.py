@@ -60,10 +60,10 @@ def judge(store: ReadingsStore, device: str, start: int, now: int) -> Judged:
     span = Span(device, None, start, start + DAY)
     expectations = [each for each in store.expectations(device) if each.since < span.end]
     expected = promised(expectations, span, now, _EVERYTHING)
-    told = list(events_about(store, device, start, span.end))
-    due, clock = _due(expectations, span, now), _clock(told, span)
+    due = _due(expectations, span, now)
     if not expected:
-        return Judged(Buckets(), (), {}, due, clock)
+        return Judged(Buckets(), (), {}, due, None)
+    told = list(events_about(store, device, start, span.end))
     widest = max(series[3] for series in expected) * SECOND
     came = _Arrived(store.arrivals(device, start - widest, span.end + widest))
     own = {(obis, kind, interval) for obis, kind, source, interval in expected if source is Source.PROFILE}
@@ -74,7 +74,7 @@ def judge(store: ReadingsStore, device: str, start: int, now: int) -> Judged:
             alike[series[1:], grid, came.key(series)].append(series[0])
     for (read, grid, key), codes in alike.items():
         day.add(read, grid, key, codes)
-    return Judged(day.buckets, day.holes(), day.reasons, due, clock)
+    return Judged(day.buckets, day.holes(), day.reasons, due, _clock(told, span))
 
 
 class _Arrived:

@@ -12,6 +12,7 @@ from metering.model import SECOND, Block, Event, Expectation, Skipped, Source
 from storage.codec import Origin, origin_of
 from storage.projection import Stored
 
+LATEST_S = 3_600  # what is read so long after a day's end is of a later slot, but for profiles of longer intervals
 BACKFILL = "backfill"  # the kind of journal entry that answers
 _ABSENCES = {events.NO_SUPPLY.name, events.INTERVALS_LOST.name}
 
@@ -19,8 +20,9 @@ _ABSENCES = {events.NO_SUPPLY.name, events.INTERVALS_LOST.name}
 def late_days(batch: Batch, first: int, end: int) -> set[tuple[int, str]]:
     """Return the days with first <= day < end that a batch tells more of, each with its device."""
     found: set[tuple[int, str]] = set()
+    today = end * DAY + LATEST_S * SECOND
     for block in batch.blocks:
-        if block.measured_at < (end + 1) * DAY and (day := _day_of(block)) < end:
+        if (block.measured_at < today or block.layout.interval > LATEST_S) and (day := _day_of(block)) < end:
             found.add((day, block.device))
     for event in batch.events:
         found.update((day, event.device) for day in _days_of(event) if day < end)

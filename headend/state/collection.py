@@ -120,9 +120,11 @@ def _put(connection: sa.Connection, result: Result) -> None:
     if found != known:
         settle(connection, row.device, row.day, found)
     where = (_table.c.day == row.day, _table.c.device == row.device)
-    marked = connection.execute(sa.select(_table.c.due).where(*where)).scalar_one_or_none()
-    if marked is not None and marked != result.was_due:
-        row = msgspec.structs.replace(row, due=marked if row.due is None else min(marked, row.due))
+    was = connection.execute(sa.select(_table.c.due, _table.c.gateway).where(*where)).one_or_none()
+    if was is not None and was.due is not None and was.due != result.was_due:
+        row = msgspec.structs.replace(row, due=was.due if row.due is None else min(was.due, row.due))
+    if was is not None and was.gateway:  # it read the device then, whoever does now
+        row = msgspec.structs.replace(row, gateway=was.gateway)
     connection.execute(sa.delete(_table).where(*where))
     if row.figures.expected or row.due is not None:
         connection.execute(sa.insert(_table).values(_values(row)))

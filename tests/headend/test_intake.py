@@ -9,16 +9,23 @@ import pytest
 
 from headend.inbox.port import Delivery
 from headend.intake import STRIKES, Intake
+from headend.kpi.collection import Collection
+from headend.kpi.desk import CollectionDesk
 from headend.ledger_file import LedgerFile
+from headend.registry import MemoryRegistry
+from headend.state.gaps import GapsQuery, SeqGap
 from headend.state.held import HeldBack
 from headend.state.store import State
+from headend.tokens import Grant
 from metering import wire
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Event, Kind, Layout, Skipped, Source
 from metering.timing import now
 from metering.wire import Up
 from storage.codec import origin_of, pack, unpack
+from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
+from storage.projection import Projection
 from storage.quarantine import Quarantine
 
 LAYOUT = Layout(Kind.INSTANTANEOUS, Source.POLL, 0, (Column("1-0:32.7.0*255", "V", 0, "int"),))
@@ -192,3 +199,32 @@ async def test_a_gateway_that_nobody_knows_is_refused(centre: Centre):
     assert await centre.up(batch("g9-m", 1), gateway="g9") == "ack"
     assert centre.stored() == []
     assert centre.intake.counts.unknown_gateway == 1
+
+
+async def test_what_was_evicted_or_cannot_be_read_is_shown_as_gaps_of_seqs(centre: Centre, tmp_path: Path):
+    gone = Skipped(2, 5, "evicted", {"g1-m": 40}, 10, 90)
+    for _ in range(STRIKES):
+        await centre.up(batch("g1-m", 1), gone, b"\x01\xc1", batch("g1-m", 2))
+    state, store = centre.state, EmbeddedStore(tmp_path / "readings.db")
+    projection = Projection(centre.log, store, "store", centre.quarantine)
+    registry = MemoryRegistry([], [], [])
+    projection.on_stored = Collection(state, store, registry, None, ("head", centre.log.epoch)).stored
+    while projection.step():
+        pass
+    desk = CollectionDesk(state, registry, lambda: [SeqGap("g1", "e", 90, 95, "")])
+    query, everything = GapsQuery(0, 1, 9), Grant("t", "t", frozenset(), ("",))
+    found, _ = desk.gaps(everything, query, ("seqs",), "")
+    assert [(gap.gateway, gap.first_seq, gap.last_seq, gap.state, gap.reason, gap.readings) for gap in found] == [
+        ("g1", 2, 5, "lost", "evicted", 40),
+        ("g1", 6, 6, "lost", "quarantined", 0),
+        ("g1", 90, 95, "open", "", 0),
+    ]
+    assert desk.gaps(Grant("t", "t", frozenset(), ("js",)), query, ("seqs",), "") == ([], "")
+    pages, cursor = [], ""
+    while True:
+        page, cursor = desk.gaps(everything, GapsQuery(0, 1, 1), ("intervals", "seqs"), cursor)
+        pages += page
+        if not cursor:
+            break
+    assert pages == found
+    store.close()

@@ -17,7 +17,7 @@ from storage import projection as projection_module
 from storage.codec import count, pack, unpack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, LogLimits
-from storage.projection import Projection
+from storage.projection import Projection, Stored
 from storage.quarantine import Quarantine
 
 STEP = 900 * SECOND
@@ -261,3 +261,24 @@ def test_kill_9_in_mid_stream_leaves_everything_present_once(tmp_path: Path):
     for device in range(20):
         assert values(store, f"m{device}") == list(range(1000))
     store.close()
+
+
+def test_who_asked_is_told_what_the_store_has_and_again_what_was_not_taken_up(
+    log: Log, store: EmbeddedStore, projection: Projection
+) -> None:
+    log.append_now([pack(batch(1, 1.0)), b"no batch", pack(batch(2, 2.0))])
+    told: list[list[int]] = []
+
+    def refuse(found: Stored) -> None:
+        told.append([record.seq for record, _ in found.batches])
+        assert values(store) == [1.0, 2.0]  # the store has it already
+        if len(told) == 1:
+            raise StorageError("away", retry=True)
+
+    projection.on_stored = refuse
+    with pytest.raises(StorageError):
+        projection.step()
+    assert projection.status().lag == 3
+    assert projection.step()
+    assert told == [[1, 3], [1, 3]]
+    assert projection.status().lag == 0

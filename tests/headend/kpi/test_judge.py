@@ -114,7 +114,7 @@ def test_the_furthest_clock_offset_of_the_day_is_kept(store: EmbeddedStore) -> N
         Event("m", START + at * STEP, events.METER_CLOCK_OFF.code, events.METER_CLOCK_OFF.name, 0, {"seconds": text})
         for at, text in ((1, "+12.5"), (2, "-30.250"), (3, "x"), (96, "+99"))
     ]
-    store.write([Batch(0, [], off)])
+    store.write([Batch(0, [], off, expectations=[promise(POLL)])])
     assert judge(store, "m", START, FAR).clock_ms == -30_250
 
 

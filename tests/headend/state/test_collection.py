@@ -60,6 +60,15 @@ def test_a_marked_day_is_due_and_a_mark_while_it_is_judged_is_not_lost(state: St
     assert days.due(200, 9) == []
 
 
+def test_a_day_stays_with_the_gateway_that_read_it(state: State) -> None:
+    days = CollectionDays(state)
+    record(state, day_row(5, "a", 4, 3))
+    days.mark({(5, "a"), (5, "b")}, now=1, due=2)
+    record(state, day_row(5, "a", 4, 4, gateway="g2"), day_row(5, "b", 4, 4, gateway="g2"))
+    found = report(state, ReportQuery("gateway", 0, 9, 9))
+    assert [(row.key, row.figures.held) for row in found] == [("g1", 4), ("g2", 4)]
+
+
 def test_a_mark_does_not_put_off_what_is_due_before_it(state: State) -> None:
     days = CollectionDays(state)
     record(state, day_row(5, "a", 4, 3, due=50))
