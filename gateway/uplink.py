@@ -146,7 +146,7 @@ class Uplink:
         """Keep the connection and send until `stop`."""
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._connection.run(stop))
-            pump = group.create_task(self._pump())
+            pump = group.create_task(self._pump(stop))
             watch = group.create_task(self._watch())
             await stop.wait()
             for task in (pump, watch):
@@ -282,8 +282,8 @@ class Uplink:
             await self._log.wait_for(max(self._live_at, self._log.next_seq))
             self._wake.set()
 
-    async def _pump(self) -> None:
-        while True:
+    async def _pump(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():  # in Python 3.11 the wait below can swallow a cancellation
             self._wake.clear()
             try:
                 while self._receipts:

@@ -86,8 +86,10 @@ async def _run(fleet: Fleet, seconds: float) -> Outcome:
         folder = Path(fleet.folder)
         async with running_headend(folder, fleet) as headend:
             outcome = await _drive(fleet, broker, headend, seconds, stop)
-    if outcome.problems:
-        return outcome
+    if headend.ended_badly():
+        outcome = outcome._replace(problems=(*outcome.problems, f"the head-end ended badly: {headend.last_words()}"))
+    if outcome.final.behind:
+        return outcome  # what the gateways' logs still have is not lost
     return outcome._replace(account=await asyncio.to_thread(_account, outcome.final, folder, headend.data))
 
 
@@ -113,6 +115,8 @@ async def _drive(fleet: Fleet, broker: Broker, headend: Headend, seconds: float,
         finally:
             watch.cancel()
             told.cancel()
+    if bad := workers.ended_badly():
+        problems.append(f"{bad} worker processes did not end by themselves")
     load = os.getloadavg()[0]
     return Outcome(
         fleet, broker.name, begin, stopped, end, run.total(), None, lag, run.highest_lag, load, tuple(problems)

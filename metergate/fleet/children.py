@@ -68,6 +68,10 @@ class Headend:
             return {}
         return {name: float(value) for name, value in re.findall(r"^metergate_(\w+) (\S+)$", text, re.MULTILINE)}
 
+    def ended_badly(self) -> bool:
+        """Tell whether it did not end by itself and in order; to be asked when it has ended."""
+        return self._process is None or self._process.returncode != 0
+
     def last_words(self) -> str:
         """Return the last line that it said."""
         lines = self._said.read_text(errors="replace").strip().splitlines()
@@ -119,6 +123,10 @@ class Workers:
     async def listen(self) -> None:
         """Take all reports until all are final. Raises `StorageError` where a worker ends without its last one."""
         await asyncio.gather(*(each.listen() for each in self._workers))
+
+    def ended_badly(self) -> int:
+        """Return how many did not end by themselves and in order; to be asked when all have ended."""
+        return sum(each.process.returncode != 0 for each in self._workers)
 
     def order(self, word: bytes) -> None:
         """Give all an order: `count` or `stop`, as `worker` says."""

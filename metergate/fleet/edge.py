@@ -6,21 +6,17 @@ import time
 from collections import Counter, deque
 from threading import Lock
 
-from gateway.app import Gateway
-from gateway.lines import make_mqtt_settings
 from gateway.schedule import gateway_offset
 from gateway.settings_bus import BusSettings
-from gateway.uplink import Facts, Uplink
+from metergate.edge import EdgeParts
 from metergate.fleet.link import InProcessLink
 from metergate.fleet.plan import POINTS, Fleet, buses_of, gateway_file, load_kw
 from metergate.fleet.report import Delays, Edge, Report
-from metergate.parts import QUARANTINE_BYTES, open_log
 from metering import timing
 from metering.model import SECOND
 from simulators.faults import Faults
 from simulators.steady import SteadyTotals
 from simulators.unit import Unit
-from storage.quarantine import Quarantine
 
 _FAILURES = ("no_answer", "frame_errors", "refused", "late")
 _GOOD = Faults()  # no meter of the fleet misbehaves: one for all
@@ -35,24 +31,13 @@ class FleetGateway:
         self._buses = buses_of(fleet, number)
         self._id = self._file.gateway.id
         self._delays = delays
-        self._file.gateway.data.mkdir(parents=True, exist_ok=True)
-        self.log = open_log(self._file)
-        quarantine = Quarantine(self._file.gateway.data / "quarantine", QUARANTINE_BYTES)
-        self.gateway = Gateway(self._file, self.log, quarantine, self._link)
-        assert self._file.uplink is not None  # noqa: S101 - the plan of the fleet names it
-        self.uplink = Uplink(
-            self.log,
-            self._file.gateway.data / "uplink.json",
-            self._id,
-            make_mqtt_settings(self._file.uplink, self._id),
-            lambda: Facts(len(self._file.meter)),
-            on_receipt=self._receipt,
-        )
+        self._unanswered: deque[tuple[int, float]] = deque()  # last seq of a commit, and when it was durable
+        self._unanswered_lock = Lock()
+        parts = EdgeParts(self._file, self._link, self._receipt)
+        self.log, self.gateway, self.uplink = parts.log, parts.gateway, parts.uplink
         self._stop, self._late_stop = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._began = self._ended = 0  # when it planned its reads and when it was told to end, UTC microseconds
-        self._unanswered: deque[tuple[int, float]] = deque()  # last seq of a commit, and when it was durable
-        self._unanswered_lock = Lock()
 
     def start(self) -> None:
         """Begin to read and to send."""
@@ -128,6 +113,8 @@ class FleetGateway:
                 errors.update({f"meter {name}": count for name in _FAILURES if (count := getattr(meter, name))})
         if failures := self.uplink.status().connection.failures:
             errors["connection"] = failures
+        if self.uplink.told_to_leave.is_set():
+            errors["told to leave"] = 1
         if self.gateway.recorded().refusal:
             errors["log refuses"] = 1
         return dict(errors)
@@ -142,9 +129,11 @@ class FleetGateway:
         return int(boundaries) * len(self._file.meter) * len(POINTS)
 
     async def _watch(self) -> None:
-        """Note when each commit of the log was durable."""
+        """Note when each commit of the log was durable, until the reads end: then all end at once, as no fleet does."""
         while True:
             await self.log.wait_for(self.log.next_seq)
+            if self._ended:
+                return
             with self._unanswered_lock:
                 self._unanswered.append((self.log.next_seq - 1, time.monotonic()))
 
