@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from api import problems, schemas
 from api.context import put
 from api.guard import Guard
-from api.routes import changes, clock, events, health, kpi, readings, reads, registry
+from api.routes import changes, clock, events, health, keys, kpi, readings, reads, registry
 from headend.service import Office
 
 VERSION = "1.0.0"
@@ -69,7 +69,7 @@ def bare_app() -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for routes in (health, registry, readings, events, changes, kpi, reads, clock):
+    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys):
         app.include_router(routes.router)
     app.add_middleware(Guard)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend its document

@@ -1,11 +1,12 @@
 """The shapes of the answers as structs, and their JSON schemas for OpenAPI. Values are put in by `api.views`."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from api.problems import Problem
 from api.render import ReadingsPage
+from headend.key_office import KeyView
 from headend.kpi.views import CollectionRow, GapRow
 from headend.rows import Row
 
@@ -135,6 +136,14 @@ class ClockSet(msgspec.Struct):
     set_at: str
 
 
+class KeysPut(msgspec.Struct):
+    """A device's keys, wrapped for a gateway: what `metergate key wrap` writes. `bundle` is base64."""
+
+    gateway: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+    bundle: Annotated[str, msgspec.Meta(max_length=5464)]
+
+
 class CollectionPage(msgspec.Struct):
     """A page of figures. All days before `judged_until` (null: none yet) are judged."""
 
@@ -169,6 +178,8 @@ ANSWERS = (
     ReadNow,
     ClockSet,
     CollectionPage,
+    KeyView,
+    KeysPut,
     GapsPage,
     Health,
 )

@@ -12,6 +12,7 @@ import msgspec
 from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
 from headend.completeness import Completeness
 from headend.derive import Moduli
+from headend.key_office import KeyOffice
 from headend.kpi.desk import CollectionDesk
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
@@ -73,9 +74,11 @@ class Office:
         set_clock: SetClock | None = None,
         unpack: Unpack = codec.unpack,
         collection: CollectionDesk | None = None,
+        keys: KeyOffice | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
+        self.keys = keys
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

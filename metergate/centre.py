@@ -15,12 +15,16 @@ from gateway.models import load_any
 from headend.held import Releaser
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
+from headend.journal import JournalReader
+from headend.key_floors import FloorTeller, Run
+from headend.key_office import KeyOffice
 from headend.kpi.collection import Collection
 from headend.ledger_file import LedgerFile
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
 from headend.service import Office
 from headend.state.held import HeldBack
+from headend.state.keys import KeyBook
 from headend.state.registry import REFRESH_S, DatabaseRegistry
 from headend.state.store import State
 from headend.tokens import TokenBook
@@ -57,6 +61,8 @@ class Centre:
     releaser: Releaser
     office: Office
     collection: Collection
+    journal: JournalReader
+    keys: KeyOffice
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -67,6 +73,8 @@ class Centre:
             group.create_task(self.inbox.run(self.stop))
             group.create_task(self.collection.run(self.stop))
             group.create_task(self.releaser.run(self.stop))
+            group.create_task(self.journal.run(self.stop))
+            group.create_task(self.keys.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(self._refresh())
             welcome = group.create_task(self._welcome())
@@ -140,6 +148,12 @@ def build(file: HeadendFile) -> Centre:
     )
     collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
     projection.on_stored = collection.stored
+    keys = KeyOffice(
+        book := KeyBook(state),
+        inbox.publish,
+        FloorTeller(book, inbox.publish, lambda: runs_of(intake), lambda: (journal.position, log.next_seq)),
+    )
+    journal = JournalReader(log, keys.handlers())
     office = Office(
         registry,
         store,
@@ -150,9 +164,12 @@ def build(file: HeadendFile) -> Centre:
         moduli=Turnovers(registry, file.headend.profiles),
         measures=[lambda: measures(inbox, intake, projection), desk.measures],
         collection=desk,
+        keys=keys,
     )
     releaser = Releaser(held, log)
-    return Centre(file, log, store, state, registry, inbox, intake, projection, releaser, office, collection)
+    return Centre(
+        file, log, store, state, registry, inbox, intake, projection, releaser, office, collection, journal, keys
+    )
 
 
 class Turnovers(Mapping[str, Mapping[str, int]]):
@@ -184,6 +201,15 @@ class Turnovers(Mapping[str, Mapping[str, int]]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def runs_of(intake: Intake) -> dict[str, Run]:
+    """Return the runs of gateways that are there."""
+    return {
+        gateway: Run(known.status.boot, known.status.epoch)
+        for gateway, known in list(intake.gateways.items())
+        if known.status is not None and known.status.online
+    }
 
 
 def _broker(file: HeadendFile) -> MqttSettings:

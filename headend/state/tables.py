@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from headend.kpi.figures import FIELDS
 
 NAME = 128  # characters of an id
+COUNTER = 256  # of a counter: a device, and what tells key and client apart
 TOKEN_NAME = 100
 
 metadata = sa.MetaData()
@@ -172,6 +173,46 @@ configs = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("state", sa.String(32), nullable=False),
+)
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.String(COUNTER), primary_key=True),  # device, keyed digest of the key, client system title
+    sa.Column("device", sa.String(NAME), nullable=False, index=True),
+    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),  # that reported it last
+    sa.Column("until", sa.BigInteger, nullable=False),  # the first value that was not reserved
+)
+
+transport_keys = sa.Table(
+    "transport_keys",
+    metadata,
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("public", sa.String(64), nullable=False),  # hex
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+key_bundles = sa.Table(
+    "key_bundles",
+    metadata,
+    sa.Column("device", sa.String(NAME), primary_key=True),
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # only that gateway can open it
+    sa.Column("refused", sa.Text, nullable=False),
+)
+
+key_leases = sa.Table(
+    "key_leases",
+    metadata,
+    sa.Column("device", sa.String(NAME), primary_key=True),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("holder", sa.String(NAME), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("floor", sa.BigInteger, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.BigInteger, index=True),  # when the holder is to be asked; null: nothing is owed
 )
 
 tokens = sa.Table(

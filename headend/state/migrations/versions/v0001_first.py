@@ -127,6 +127,38 @@ def upgrade() -> None:
         sa.Column("state", sa.String(32), nullable=False),
     )
     op.create_table(
+        "counters",
+        sa.Column("name", sa.String(256), primary_key=True),
+        sa.Column("device", sa.String(128), nullable=False, index=True),
+        sa.Column("gateway", sa.String(128), nullable=False, index=True),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "transport_keys",
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("public", sa.String(64), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "key_bundles",
+        sa.Column("device", sa.String(128), primary_key=True),
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("refused", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "key_leases",
+        sa.Column("device", sa.String(128), primary_key=True),
+        sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("holder", sa.String(128), nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("floor", sa.BigInteger, nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("next_at", sa.BigInteger, index=True),
+    )
+    op.create_table(
         "tokens",
         sa.Column("id", sa.String(8), primary_key=True),
         sa.Column("name", sa.String(100), nullable=False),
