@@ -37,6 +37,9 @@ BATCH_QUARANTINED = EventType("batch-quarantined", "10.18.0.0")
 LOG_REPLACED = EventType("gateway-log-replaced", "10.18.0.24")
 VERSION_REFUSED = EventType("version-refused", "10.11.0.0")
 SECOND_GATEWAY = EventType("second-gateway-refused", "10.12.0.0")
+# Supply control (domain 31): a command that the gateway refused; restores that wait their turn. No action is agreed on.
+SUPPLY_REFUSED = EventType("supply-command-refused", "10.31.0.0")
+RESTORES_STAGGERED = EventType("restores-staggered", "3.31.0.0")
 # Association (domain 10, subdomain 74): failed (85): another meter answers than the one that was installed.
 WRONG_METER = EventType("serial-mismatch", "3.10.74.85")
 # Security (domain 12): the meter refused its key or password; no action is agreed on.

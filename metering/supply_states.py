@@ -81,6 +81,7 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (S.SENT, C.TIME_OVER): S.UNKNOWN,  # it may have arrived: the gateway tells
     (S.ACCEPTED, C.BEGAN): S.EXECUTING,
     (S.ACCEPTED, C.AS_ASKED): S.VERIFIED,  # already so, no action
+    (S.ACCEPTED, C.READY): S.ARMED,  # it waits for the customer already
     (S.ACCEPTED, C.GUARD_REFUSED): S.REFUSED_BY_GUARD,
     (S.ACCEPTED, C.METER_REFUSED): S.REFUSED_BY_METER,  # the meter can never do this: nothing was sent
     (S.ACCEPTED, C.NOT_AS_ASKED): S.FAILED,  # could not be asked at all; nothing was sent

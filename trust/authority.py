@@ -67,6 +67,13 @@ class Authority:
         self._enough(command, persons, service)
         return Authorised(command, binding, persons, service)
 
+    def binding_of(self, command: SupplyCommand) -> Binding | None:
+        """Return the binding of a command's meter; None where it is not bound as the command means it."""
+        try:
+            return self._bound(command)
+        except NotAuthorisedError:
+            return None
+
     def _bound(self, command: SupplyCommand) -> Binding:
         """Return the binding of the command's meter, which must be meant in every detail."""
         if command.gateway != self.document.gateway:

@@ -31,7 +31,24 @@ class TrustFile:
         """
         self._folder = data / FOLDER
         self._gateway = gateway
+        self._stamp = self._look()
         self.document = self._load()
+
+    def renew(self) -> bool:
+        """Take up what another process has installed since; tell whether there was anything. Raises `ConfigError`."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return False
+        self.document = self._load()
+        self._stamp = stamp
+        return True
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = (self._folder / DOCUMENT).stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
 
     def install(self, signed: bytes) -> TrustDocument:
         """Put a document in force: durable when this returns.

@@ -1,0 +1,100 @@
+"""Where supply commands come in: verified, judged, durable, and answered. It carries none out."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from gateway.recorder import Recorder
+from gateway.supply.account import Account
+from gateway.supply.guard import GO_S, Refusal, act_at, at_the_door, superseded_by
+from gateway.supply.record import Held, held_of
+from metering import events
+from metering.model import SECOND
+from metering.supply import CommandMessage
+from metering.supply_states import Cause, State
+from trust.authority import Authorised, Authority, NotAuthorisedError
+
+REFUSALS_A_MINUTE = 60  # told one by one; more are counted: a flood must not fill the log
+
+logger = structlog.get_logger(__name__)
+
+
+class Door:
+    """Takes commands in for one gateway. `has_meter` tells whether a device hangs on one of its buses."""
+
+    def __init__(
+        self, account: Account, recorder: Recorder, now: Callable[[], int], has_meter: Callable[[str], bool]
+    ) -> None:
+        self._account = account
+        self._recorder = recorder
+        self._now = now
+        self._has_meter = has_meter
+        self._told: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
+        self._chance = random.SystemRandom()
+        self.refused = 0
+
+    async def take(self, message: CommandMessage, authority: Authority | None) -> None:
+        """Take a command in, or refuse it; a known one is answered as it stands. Raises `StorageError`."""
+        held = self._account.record.held.get(message.id)
+        if held is not None and held.body == message.body:
+            await self._account.report(message.id, held.state, held.cause, held.why)  # it was not heard the first time
+            return
+        if authority is None:
+            await self._refuse(message.id, "no trust document is installed here: metergate trust install")
+            return
+        try:
+            found = await asyncio.to_thread(authority.authorise, message)
+        except NotAuthorisedError as error:
+            await self._refuse(message.id, str(error))
+            return
+        refused = await self._enter(found)
+        if refused is not None:
+            await self._refuse(message.id, refused.why)
+
+    async def _enter(self, found: Authorised) -> Refusal | None:
+        command, now = found.command, self._now()
+        record = self._account.record
+        async with self._account.writing:
+            if not self._has_meter(command.device):
+                return Refusal(f"this gateway has no meter {command.device} on a bus")
+            if (refused := at_the_door(found, record, now)) is not None:
+                return refused
+            at = act_at(found, record, now, self._chance.random())
+            service = found.service.name if found.service is not None else ""
+            held = held_of(command, found.persons, service, now, at, State.ACCEPTED)
+            gone = [_superseded(each, command.id, now) for each in superseded_by(record, command)]
+            await asyncio.to_thread(record.put, held, *gone)
+        for each in gone:
+            await self._account.report(each.command.id, each.state, each.cause, each.why)
+        if service and not found.persons and at - now > GO_S * SECOND:
+            self._recorder.raise_event(events.RESTORES_STAGGERED, command.device, command=command.id)
+        await self._account.report(command.id, State.ACCEPTED, Cause.GATEWAY_ACCEPTED, "", act_at=str(at))
+        return None
+
+    async def _refuse(self, name: str, why: str) -> None:
+        """Answer a command that is not taken in; of a flood only some."""
+        self.refused += 1
+        clock = asyncio.get_running_loop().time()
+        if len(self._told) == REFUSALS_A_MINUTE and clock - self._told[0] < 60.0:
+            return
+        self._told.append(clock)
+        logger.warning("a supply command is refused", command=name, reason=why)
+        self._recorder.raise_event(events.SUPPLY_REFUSED, command=name, reason=why[:200])
+        await self._account.report(name, State.REFUSED_BY_GUARD, Cause.GUARD_REFUSED, why)
+
+
+def _superseded(held: Held, by: str, now: int) -> Held:
+    return Held(
+        held.body,
+        held.persons,
+        held.service,
+        State.SUPERSEDED,
+        held.taken_at,
+        held.act_at,
+        Cause.SUPERSEDED,
+        f"by {by}",
+        changed_at=now,
+    )

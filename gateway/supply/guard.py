@@ -1,0 +1,170 @@
+"""What the gateway lets pass: caps, hours, a fresh go, a trusted clock, the lock-out. Pure: it judges what it is told.
+
+It is the last that stands between an order and a customer's supply. Whatever it is not sure of, it refuses to withhold
+and does not refuse to give back.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from gateway.supply.record import MAX_OPEN, Held, Record
+from metering.model import SECOND
+from metering.supply import RESTORING, WITHHOLDING, Action, Hours, SupplyCommand
+from metering.supply_states import State
+from trust.authority import Authorised
+from trust.document import TrustDocument
+
+GO_S = 60.0  # how old a go may be
+HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
+EARLY_S = 300  # how far before not_before a command may come and wait
+# Reasons of an opening that no single signature lifts: k of n do. What this system did not open is one of them.
+HOLDS = frozenset({"safety", "field-work", "vacancy", "theft", "emergency"})
+OF_A_DEBT = "debt"
+
+
+class Facts(NamedTuple):
+    """What the guard judges by, at one instant. `lockout` says why nothing is withheld; empty: it is not locked."""
+
+    now: int
+    clock_trusted: bool
+    lockout: str
+    meters: int  # of this gateway
+    go_age_s: float | None  # of this command's newest go; None: there is none
+
+
+class Refusal(NamedTuple):
+    """Why a command is refused for good."""
+
+    why: str
+
+
+class Wait(NamedTuple):
+    """Why a command waits, and until when it is not looked at again (us UTC)."""
+
+    why: str
+    until: int
+    needs_go: bool = False
+
+
+def at_the_door(found: Authorised, record: Record, now: int) -> Refusal | None:
+    """Judge a command that has just come: was it here before, is it too old, is it in order."""
+    command = found.command
+    if record.open_count >= MAX_OPEN:
+        return Refusal(f"{MAX_OPEN} commands are under way here already")
+    if command.expires_at <= now:
+        return Refusal("it is past its expiry")
+    if command.action is Action.READ_STATE:
+        return None
+    other = active_at(record, command) if command.action in WITHHOLDING else None
+    if other is not None:
+        return Refusal(f"{other.action} {other.id} is under way at this meter point")
+    return _seen_before(command, record)
+
+
+def _seen_before(command: SupplyCommand, record: Record) -> Refusal | None:
+    if command.expires_at <= record.floor:
+        return Refusal("it is older than what this gateway remembers: it may have been here before")
+    if other := record.is_spent(command.nonce):
+        return Refusal(f"its nonce was used before, by {other}")
+    if command.seq <= (last := record.last_seq(command.device)):
+        return Refusal(f"number {command.seq} comes after {last}, which was taken before")
+    return None
+
+
+def active_at(record: Record, command: SupplyCommand) -> SupplyCommand | None:
+    """Return a command for the same meter point that is not at its end; reading a state is in nobody's way."""
+    others = (other for other, _ in record.open_at(command.point) if other.id != command.id)
+    return next((other for other in others if other.action is not Action.READ_STATE), None)
+
+
+def superseded_by(record: Record, command: SupplyCommand) -> list[Held]:
+    """Return what a restore supersedes: what would withhold at the same point and has not begun."""
+    if command.action not in RESTORING:
+        return []
+    waiting = [(other, held) for other, held in record.open_at(command.point) if held.state is State.ACCEPTED]
+    return [held for other, held in waiting if other.action in WITHHOLDING]
+
+
+def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
+    """Return when a command is to act: at once, at a time of chance within its spread, or staggered.
+
+    `chance` is 0 <= chance < 1. Commands of a service above its rate wait their turn; none is dropped.
+    """
+    command = found.command
+    begin = max(now, command.not_before) + round(chance * command.spread_s * SECOND)
+    if found.service is None or found.persons:
+        return min(begin, command.expires_at - 1)
+    rate = found.service.per_hour
+    served = record.served_since(now - HOUR)
+    return max(begin, now + (served - rate + 1) * HOUR // rate) if served >= rate else begin
+
+
+def may_act(held: Held, document: TrustDocument, record: Record, facts: Facts) -> Refusal | Wait | None:
+    """Judge a command whose time has come, before the meter is asked anything; None: go on."""
+    command, now = held.command, facts.now
+    if now < held.act_at:
+        return Wait("its time has not come", held.act_at)
+    if (opens := _opens_at(command.hours, now)) != now:
+        return Wait("its hours have not come", opens)
+    return _may_withhold(command, document, record, facts) if command.action in WITHHOLDING else None
+
+
+def _may_withhold(
+    command: SupplyCommand, document: TrustDocument, record: Record, facts: Facts
+) -> Refusal | Wait | None:
+    if facts.lockout:
+        return Refusal(f"this gateway is locked: {facts.lockout}")
+    if command.point in document.never_cut:
+        return Refusal(f"the meter point {command.point} is on the never-cut list")
+    if not facts.clock_trusted:
+        return Wait("the gateway's clock is not trusted", facts.now + SECOND)
+    if command.counts_as_disconnect and (refused := _capped(document, record, facts)) is not None:
+        return refused
+    if facts.go_age_s is None or not 0 <= facts.go_age_s <= GO_S:
+        return Wait("it needs a fresh go of the head-end", facts.now + SECOND, needs_go=True)
+    return None
+
+
+def _capped(document: TrustDocument, record: Record, facts: Facts) -> Refusal | None:
+    caps, now = document.caps, facts.now
+    spans: Mapping[str, tuple[int, int]] = {
+        "an hour": (HOUR, caps.per_hour),
+        "a day": (DAY, caps.of_a_day(facts.meters)),
+    }
+    for name, (span, most) in spans.items():
+        if record.cuts_since(now - span) >= most:
+            return Refusal(f"this gateway disconnects at most {most} meters {name}")
+    return None
+
+
+def may_restore(held: Held, document: TrustDocument, record: Record) -> Refusal | None:
+    """Judge a command that gives back, once it is known that something is to be done (DOMAIN 19)."""
+    command = held.command
+    if command.action in WITHHOLDING or command.action is Action.READ_STATE or len(held.persons) >= document.k:
+        return None
+    opening = record.openings.get(command.device)
+    reason = opening.reason if opening is not None else "a reason that this gateway does not know"
+    if opening is None or reason in HOLDS:
+        return Refusal(f"it was opened for {reason}: {document.k} approvers lift that, {len(held.persons)} signed")
+    if not held.persons and reason != OF_A_DEBT:
+        return Refusal(f"it was opened for {reason}: a service gives back only what was opened for a debt")
+    return None
+
+
+def _opens_at(hours: Hours | None, now: int) -> int:
+    """Return the first instant at or after `now` inside the hours; looked for in steps of a minute, eight days on."""
+    if hours is None:
+        return now
+    try:
+        zone = ZoneInfo(hours.zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return now + 8 * DAY  # nobody knows these hours: it never acts, and expires
+    minute = 60 * SECOND
+    for at in range(now, now + 8 * DAY, minute):
+        moment = datetime.fromtimestamp(at / SECOND, UTC).astimezone(zone)
+        of_day = moment.hour * 60 + moment.minute
+        if moment.weekday() in hours.weekdays and hours.first <= of_day < hours.last:
+            return at if at == now else at - at % minute
+    return now + 8 * DAY

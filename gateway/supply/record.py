@@ -1,0 +1,284 @@
+"""The gateway's durable record of supply commands: what it took, meant to do and did. It decides nothing.
+
+An append-only file: each record has its length and CRC and is on the disk when the call returns; a torn one at the end
+was never acted upon. The last word about each thing counts. It is written anew, whole, when it has grown.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from collector.capabilities import Limits
+from metering.errors import StorageError
+from metering.model import SECOND
+from metering.supply import MAX_VALIDITY_S, Action, SupplyCommand, canonical, parse_command
+from metering.supply_states import FINAL, State
+from storage.files import replace_file, sync_directory, write_all
+
+MAX_OPEN = 20_000  # commands that are not at their end; a further one is refused
+KEPT_S = 2 * MAX_VALIDITY_S  # how long the ends of commands and their nonces are kept
+CUTS_KEPT_S = 2 * 86_400
+COMPACT_BYTES = 8 << 20  # a file that has grown so far since it was written anew is written anew
+MAX_RECORD = 64 << 10
+_HEAD = struct.Struct("<II")
+
+
+class Held(msgspec.Struct, tag="h", array_like=True):
+    """A command and where it stands. Instants in us UTC.
+
+    `act_at` is when it is to act (chance within its spread, or staggered). `does` is what was sent for it, `cause` and
+    `why` tell its last step.
+    """
+
+    body: bytes
+    persons: tuple[str, ...]
+    service: str
+    state: State
+    taken_at: int
+    act_at: int
+    cause: str = ""
+    why: str = ""
+    does: str = ""
+    intent_at: int = 0
+    changed_at: int = 0
+
+    @property
+    def command(self) -> SupplyCommand:
+        """Return the command."""
+        return parse_command(self.body)
+
+
+class Opening(msgspec.Struct, tag="o", array_like=True, frozen=True):
+    """A supply that this system opened or limited, and why. `command` empty: it is given back."""
+
+    device: str
+    command: str
+    reason: str
+    at: int
+    limit: bool = False
+
+
+class KeptLimit(msgspec.Struct, tag="l", array_like=True, frozen=True):
+    """What a limiter was set to before a limit, to be given back at `until`. `command` empty: it was given back."""
+
+    device: str
+    command: str
+    values: dict[int, int]
+    limit_w: int | None
+    until: int
+
+    @property
+    def limits(self) -> Limits:
+        """Return it as the switch takes it."""
+        return Limits(self.values, self.limit_w)
+
+
+class Cut(msgspec.Struct, tag="c", array_like=True, frozen=True):
+    """A disconnect that was about to leave: it counts against the caps, whatever became of it."""
+
+    command: str
+    at: int
+
+
+class Floor(msgspec.Struct, tag="f", array_like=True, frozen=True):
+    """Below this no command is taken: nonces of commands that expired by then are forgotten."""
+
+    expires_at: int
+
+
+class LastSeq(msgspec.Struct, tag="s", array_like=True, frozen=True):
+    """The highest seq that was taken for a device: an older command does not come after a newer one."""
+
+    device: str
+    seq: int
+
+
+Item = Held | Opening | KeptLimit | Cut | Floor | LastSeq
+_decoder = msgspec.msgpack.Decoder(list[Item])
+
+
+class Record:
+    """One gateway's record in a file. Blocking: callers on the loop use a thread, one at a time.
+
+    Raises:
+        StorageError: the file cannot be read, or is damaged before its end.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.held: dict[str, Held] = {}
+        self.openings: dict[str, Opening] = {}
+        self.limits: dict[str, KeptLimit] = {}
+        self.floor = 0
+        self._cuts: dict[str, int] = {}
+        self._seqs: dict[str, int] = {}
+        self._nonces: dict[str, str] = {}  # nonce -> command
+        self._commands: dict[str, SupplyCommand] = {}
+        self._open: dict[str, Held] = {}
+        self._at: dict[str, set[str]] = {}  # meter point -> commands that are not at their end
+        self._size = 0
+        self._anew_at = COMPACT_BYTES
+        self._load()
+
+    def put(self, *items: Item) -> None:
+        """Make items durable, all of them or none, and take them up.
+
+        Raises:
+            StorageError: the disk refused; nothing counts.
+
+        """
+        raw = msgspec.msgpack.encode(list(items))
+        if len(raw) > MAX_RECORD:
+            raise StorageError(f"a record of {len(raw)} bytes; the limit is {MAX_RECORD}", retry=False)
+        data = _HEAD.pack(len(raw), zlib.crc32(raw)) + raw
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                write_all(fd, data, self._size)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}", retry=True) from None
+        if not self._size:
+            sync_directory(self._path.parent)
+        self._size += len(data)
+        self._take(items)
+
+    def open_items(self) -> list[tuple[str, Held]]:
+        """Return ids and commands that are not at their end, in the order in which they were taken."""
+        return list(self._open.items())
+
+    @property
+    def open_count(self) -> int:
+        """Return how many commands are not at their end."""
+        return len(self._open)
+
+    def command(self, name: str) -> SupplyCommand:
+        """Return a command that is held. Raises `KeyError`."""
+        return self._commands[name]
+
+    def open_at(self, point: str) -> list[tuple[SupplyCommand, Held]]:
+        """Return the commands for a meter point that are not at their end, in the order of their numbers."""
+        found = [(self._commands[name], self._open[name]) for name in self._at.get(point, ())]
+        return sorted(found, key=lambda each: each[0].seq)
+
+    def is_spent(self, nonce: str) -> str:
+        """Return the command that had this nonce; empty where it is fresh."""
+        return self._nonces.get(nonce, "")
+
+    def last_seq(self, device: str) -> int:
+        """Return the highest seq that was taken for a device."""
+        return self._seqs.get(device, 0)
+
+    def cuts_since(self, instant: int) -> int:
+        """Return how many disconnects left since then. One that lies in the future counts: a clock was put back."""
+        return sum(at >= instant for at in self._cuts.values())
+
+    def served_since(self, instant: int) -> int:
+        """Return how many commands of services alone were set to act since then."""
+        return sum(bool(each.service) and not each.persons and each.act_at >= instant for each in self.held.values())
+
+    def tidy(self, now: int) -> None:
+        """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`."""
+        gone = [
+            name
+            for name, each in self.held.items()
+            if each.state in FINAL and max(self._commands[name].expires_at, each.changed_at) + KEPT_S * SECOND < now
+        ]
+        for name in gone:
+            del self.held[name]
+            command = self._commands.pop(name)
+            self.floor = max(self.floor, command.expires_at)
+            self._nonces.pop(command.nonce, None)
+        before = now - CUTS_KEPT_S * SECOND
+        self._cuts = {name: at for name, at in self._cuts.items() if at >= before}
+        if gone or self._size > self._anew_at:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        items: list[Item] = [Floor(self.floor), *self.held.values(), *self.openings.values(), *self.limits.values()]
+        items += [Cut(name, at) for name, at in self._cuts.items()]
+        items += [LastSeq(device, seq) for device, seq in self._seqs.items()]
+        data = b"".join(
+            _HEAD.pack(len(raw), zlib.crc32(raw)) + raw for raw in (msgspec.msgpack.encode([item]) for item in items)
+        )
+        try:
+            replace_file(self._path, data)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}", retry=True) from None
+        self._size = len(data)
+        self._anew_at = len(data) + COMPACT_BYTES
+
+    def _load(self) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            raw = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be read: {error.strerror}", retry=False) from None
+        at = 0
+        while at + _HEAD.size <= len(raw):
+            length, crc = _HEAD.unpack_from(raw, at)
+            body = raw[at + _HEAD.size : at + _HEAD.size + length]
+            if len(body) < length or zlib.crc32(body) != crc:
+                break
+            self._take(_decoder.decode(body))
+            at += _HEAD.size + length
+        if len(raw) - at > MAX_RECORD + _HEAD.size:
+            raise StorageError(
+                f"{self._path} is damaged at byte {at}: supply commands wait until somebody has looked", retry=False
+            )
+        self._size = at
+        self._anew_at = at + COMPACT_BYTES
+
+    def _take(self, items: Iterable[Item]) -> None:
+        for item in items:
+            match item:
+                case Held():
+                    self._take_held(item)
+                case Opening():
+                    _keep(self.openings, item)
+                case KeptLimit():
+                    _keep(self.limits, item)
+                case Cut():
+                    self._cuts[item.command] = item.at
+                case Floor():
+                    self.floor = max(self.floor, item.expires_at)
+                case LastSeq():
+                    self._seqs[item.device] = max(self.last_seq(item.device), item.seq)
+
+    def _take_held(self, item: Held) -> None:
+        command = item.command
+        self.held[command.id] = item
+        self._commands[command.id] = command
+        if item.state in FINAL:
+            self._open.pop(command.id, None)
+            self._at.get(command.point, set()).discard(command.id)
+        else:
+            self._open[command.id] = item
+            self._at.setdefault(command.point, set()).add(command.id)
+        if command.action is not Action.READ_STATE:
+            self._nonces[command.nonce] = command.id
+            self._seqs[command.device] = max(self.last_seq(command.device), command.seq)
+
+
+def _keep(into: dict[str, Opening] | dict[str, KeptLimit], item: Opening | KeptLimit) -> None:
+    """Keep the last word about a device; one without a command says that it is over."""
+    if item.command:
+        into[item.device] = item  # type: ignore[assignment]  # both dictionaries hold what they are called with
+    else:
+        into.pop(item.device, None)
+
+
+def held_of(
+    command: SupplyCommand, persons: Iterable[str], service: str, taken_at: int, act_at: int, state: State
+) -> Held:
+    """Return a command as it is taken."""
+    return Held(canonical(command), tuple(sorted(persons)), service, state, taken_at, act_at, changed_at=taken_at)
