@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headend.completeness import Wanted, of_stored
+from headend.kpi.figures import DAY
+from headend.kpi.judge import judge
 from headend.spans import Span
 from metering.batch import Batch
 from metering.errors import StorageError
@@ -296,6 +298,10 @@ def test_polls_rows_and_absences_make_the_same_account_in_every_store(store: Rea
     assert [(hole.first, hole.count) for hole in polls.missing_ranges] == [(to_rfc3339(T0 + 7 * STEP), 1)]
     daily = of_stored(store, [Span("m1", None, T0, T0 + 192 * STEP)], Wanted(sources=(Source.PROFILE,)), far)
     assert (daily.expected, daily.held) == (2, 2)
+    for day in (T0 // DAY * DAY, T0 // DAY * DAY + DAY):  # what is judged for the key figures is the same
+        judged = judge(store, "m1", day, far).buckets.sum()
+        whole = of_stored(store, [Span("m1", None, day, day + DAY)], Wanted(), far)
+        assert judged[:5] == (whole.expected, whole.held, whole.recovered, whole.no_supply, whole.lost)
 
 
 def test_events_come_once_in_order_and_in_pages(store: ReadingsStore):
