@@ -1,10 +1,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from headend.kpi.figures import DAY
+from metergate.commands.kpi import run_kpi
 from metergate.parts import build
-from metergate.site import SiteFile
+from metergate.site import SiteFile, load_site
+from metering import timing
 from metering.batch import Batch
-from metering.model import Block, Column, Kind, Layout, Source
+from metering.model import SECOND, Block, Column, Expectation, Kind, Layout, Source
 from metering.ports import ReadingsQuery
 from storage.codec import pack
 
@@ -34,3 +39,35 @@ async def test_a_store_that_was_deleted_is_filled_again_from_the_log(tmp_path: P
     for file in tmp_path.glob("readings.db*"):  # noqa: ASYNC240 - a test may touch files
         file.unlink()
     assert await run_until_stored(site) == 1
+
+
+async def test_a_single_site_keeps_its_own_figures_of_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("headend.kpi.collection.TICK_S", 0.1)
+    monkeypatch.setattr("headend.kpi.collection.SETTLE_S", 0.1)
+    file = tmp_path / "site.toml"
+    file.write_text(
+        f'[gateway]\nid = "g"\ndata = "{tmp_path}"\n[[bus]]\nid = "b"\nkind = "tcp"\nhost = "127.0.0.1"\nport = 9\n'
+        '[[meter]]\nid = "m1"\nbus = "b"\nunit = 1\nprofile = "eastron_sdm120"\npoint = "P"\nregion = "js"\n'
+        'removed = "2026-01-01T00:00:00Z"\n'
+    )
+    start = (timing.now() // DAY - 2) * DAY
+    slots = [start + number * 900 * SECOND for number in range(96) if number != 7]
+    blocks = [Block(LAYOUT, "m1", slot, slot + SECOND, [number], slot) for number, slot in enumerate(slots)]
+    promise = Expectation("m1", LAYOUT.kind, LAYOUT.source, 900, ("1-0:1.8.0*255",), start, start + DAY)
+    parts = build(load_site(file), with_api=True)
+    try:
+        await parts.log.append(pack(Batch(1, blocks, expectations=[promise])))
+        running = asyncio.create_task(parts.run())
+        assert parts.collection is not None
+        while not parts.collection.gaps.of("m1"):  # noqa: ASYNC110 - it is judged in its own thread
+            await asyncio.sleep(0.05)
+        parts.stop.set()
+        await running
+    finally:
+        parts.close()
+    run_kpi(file, "gateway", 3, each_day=True)
+    row, gaps = capsys.readouterr().out.splitlines()[2:]
+    assert row.split()[2:4] + row.split()[4:6] == ["1", "96", "98.95", "%"]
+    assert gaps == "gaps: 1 lost"
