@@ -1,14 +1,16 @@
 """The readings that benches of the whole way send: which gateways with which meters, and their batches. Pure."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from metering import timing
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Kind, Layout, Source
 
 BATCH = 200  # readings
+BEGIN_AGO_S = 3_600  # the first reading's age: none is of the future, and none of a day that is judged already
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -62,6 +64,17 @@ class Load(msgspec.Struct, frozen=True):
                 ]
                 yield Batch(at + 2 * SECOND, blocks)
             instant += 1
+
+
+def begin_now() -> int:
+    """Return the time of a load's first reading, so that the head-end takes them as readings of today."""
+    return (timing.now() // SECOND - BEGIN_AGO_S) * SECOND
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """Return the value that this part of the values does not exceed; 0 where there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0
 
 
 def layout_of(width: int) -> Layout:

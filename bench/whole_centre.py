@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,8 @@ from bench.influxdb_server import InfluxServer
 from bench.load import Load
 from bench.load_gateways import Seen
 from bench.processes import children, cpu_s
+from headend.kpi.figures import DAY
+from headend.state.collection import CollectionDays, Progress
 from headend.state.registrar import Registrar, Wanted
 from headend.state.store import State
 from headend.tokens import TokenBook
@@ -103,6 +107,16 @@ class Centre:
         return points, readings
 
 
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Give a folder in the working directory: /tmp is often memory."""
+    directory = Path(tempfile.mkdtemp(prefix=".bench-way-", dir=Path.cwd()))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
 @asynccontextmanager
 async def centre(directory: Path, loads: Sequence[Load]) -> AsyncIterator[Centre]:
     """Run broker, InfluxDB and head-end for the gateways of some loads."""
@@ -159,6 +173,7 @@ def _prepare(directory: Path, influx: InfluxServer, port: int, api: str, loads: 
     state = State.open(data / "state.db")
     try:
         Registrar(state).take_in(_fleet(loads), timing.now())
+        CollectionDays(state).record([], Progress(timing.now() // DAY))  # a head-end that has judged the past already
         return TokenBook(state).create("bench", ["readings:read", "admin"], [""])
     finally:
         state.close()

@@ -28,6 +28,9 @@ BARS: dict[str, tuple[str, str]] = {
     "gateway-memory": ("gateway_memory", "run"),
     "growth": ("growth", "run"),
     "whole-way": ("whole_way", "run"),
+    "receipt-delay": ("receipt_delay", "run"),
+    "drain": ("drain", "run"),
+    "headend-memory": ("headend_memory", "run"),
 }
 
 
