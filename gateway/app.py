@@ -289,6 +289,7 @@ class Gateway:
         del slot
         for meter in self._meters.values():
             meter.ask_afresh()
+        self._recorder.promise(self._promised.open)  # an eviction may have taken the record that told them
 
     def _holes(self, meter: str, holes: object) -> None:
         registers = str(holes)

@@ -37,6 +37,11 @@ class Promised:
             if promise.device in self._known and promise.interval == intervals[promise.device]:
                 self._known[promise.device].update(promise.obis)
 
+    @property
+    def open(self) -> list[Expectation]:
+        """Return what was promised and holds, to be told once more: the same again changes nothing."""
+        return list(self._promises.open)
+
     def settle(self, now: int) -> list[Expectation]:
         """Return what is new to tell the log: promises that begin and promises that end, as of now."""
         wanted = [promise for meter in self._polled for promise in _polled_promises(meter, now)]

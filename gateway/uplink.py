@@ -67,6 +67,7 @@ class Flight(NamedTuple):
 
     first: int
     end: int
+    sent: float
     due: float
     live: bool
 
@@ -135,6 +136,7 @@ class Uplink:
         self._flights: list[Flight] = []
         self._failed = 0
         self._hold_until = 0.0
+        self._told_nothing = False  # the last receipt had nothing new
         self._receipts: deque[Receipt] = deque(maxlen=16)
         self._done: deque[str] = deque(maxlen=MAX_CONTROLS)
         self._wake = asyncio.Event()
@@ -258,8 +260,11 @@ class Uplink:
             self._begin_anew()
             return
         have = Ranges([(1, receipt.contiguous + 1), *((first, last + 1) for first, last in receipt.held)])
+        self._hold_until = 0.0  # the head-end speaks
         if have.total > self._have.total:
-            self._failed, self._hold_until = 0, 0.0
+            self._failed = 0
+        else:
+            self._told_nothing = True
         self._have, self._contiguous = have, receipt.contiguous
         self._flights = [each for each in self._flights if have.count(each.first, each.end) < each.end - each.first]
         position = max(receipt.contiguous + 1, self._log.first_seq)
@@ -303,12 +308,13 @@ class Uplink:
 
     async def _send(self) -> None:
         clock = asyncio.get_running_loop().time()
+        if self._told_nothing:  # it speaks, and not of these: it came back without them
+            self._told_nothing = False
+            self._flights = [each for each in self._flights if each.sent + RECEIPT_WAIT_S > clock]
         late = [each for each in self._flights if each.due <= clock]
         if late:
             self._flights = [each for each in self._flights if each.due > clock]
-            self._failed += 1
-            longest = min(LONGEST_WAIT_S, RECEIPT_WAIT_S * 2.0 ** min(self._failed - 1, 10))
-            self._hold_until = clock + longest * (1 - SPREAD * random.random()) * min(1, self._failed - 1)  # noqa: S311 - spreads a fleet
+            self._back_off(clock)
         if clock < self._hold_until:
             return
         while self._room(live=True) and self._live_at < self._log.next_seq:
@@ -317,6 +323,14 @@ class Uplink:
         while self._room(live=False) and (gap := self._next_gap()) is not None:
             if not await self._fly(*gap, live=False):
                 break
+
+    def _back_off(self, clock: float) -> None:
+        """Wait longer after each round without a receipt; what else of a round is late makes it no longer."""
+        if clock < self._hold_until:
+            return
+        self._failed += 1
+        longest = min(LONGEST_WAIT_S, RECEIPT_WAIT_S * 2.0 ** min(self._failed - 1, 10))
+        self._hold_until = clock + longest * (1 - SPREAD * random.random()) * min(1, self._failed - 1)  # noqa: S311 - spreads a fleet
 
     def _room(self, *, live: bool) -> bool:
         window = LIVE_WINDOW if live else BACKLOG_WINDOW
@@ -337,7 +351,8 @@ class Uplink:
             return False
         self._connection.publish(wire.topic(self._gateway, "up"), wire.encode(up))
         wait = min(LONGEST_WAIT_S, RECEIPT_WAIT_S * 2.0 ** min(self._failed, 10))
-        self._flights.append(Flight(first, after, asyncio.get_running_loop().time() + wait, live))
+        clock = asyncio.get_running_loop().time()
+        self._flights.append(Flight(first, after, clock, clock + wait, live))
         self._sent += 1
         self._sent_again += after <= self._highest
         self._highest = max(self._highest, after)

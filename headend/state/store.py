@@ -4,6 +4,7 @@ SQLite is one file beside the log. PostgreSQL is shared by several head-ends: ea
 so that a check and the write that rests on it are one. SQLite has the same by taking its write lock first.
 """
 
+import logging
 import os
 import random
 import threading
@@ -95,7 +96,7 @@ class State:
         for number in range(1, MAX_TRIES + 1):
             try:
                 return once()
-            except sa.exc.SQLAlchemyError as error:
+            except (sa.exc.SQLAlchemyError, OSError) as error:  # pg8000 lets a reset within a commit through as it is
                 again = _may_try_again(error)
                 if not again or number == MAX_TRIES or time.monotonic() + pause > end:
                     raise StorageError(f"the head-end state in {self._name}: {cause(error)}", retry=again) from None
@@ -110,8 +111,10 @@ def _transact(engine: sa.Engine, work: _Work[_Result]) -> _Result:
         return work(connection)
 
 
-def cause(error: sa.exc.SQLAlchemyError) -> str:
+def cause(error: sa.exc.SQLAlchemyError | OSError) -> str:
     """Return the database's own words: SQLAlchemy's would print the statement with its parameters."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
     if not isinstance(error, sa.exc.DBAPIError):
         return type(error).__name__
     details = _details(error.orig)
@@ -124,7 +127,9 @@ def _details(error: BaseException | None) -> dict[str, str]:
     return first if isinstance(first, dict) else {}
 
 
-def _may_try_again(error: sa.exc.SQLAlchemyError) -> bool:
+def _may_try_again(error: sa.exc.SQLAlchemyError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return True
     if not isinstance(error, sa.exc.DBAPIError):
         return isinstance(error, sa.exc.TimeoutError)
     if error.connection_invalidated or _details(error.orig).get("C") in _TRY_AGAIN:
@@ -162,6 +167,8 @@ def _engine(address: sa.URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare)
         sa.event.listen(engine, "begin", _begin)
         return engine
+    # What breaks under a connection that is given back is told by the transaction that had it, in words.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     engine = sa.create_engine(
         address,
         isolation_level="SERIALIZABLE",

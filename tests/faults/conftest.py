@@ -1,6 +1,6 @@
 """Sites and simulated worlds that end with their test."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 from metergate.world import World
 from simulators.fleet_file import Fleet
 from tests.faults.site_process import Site
+from tests.faults.small_disk import mounted
 
 
 @pytest.fixture
@@ -35,3 +36,10 @@ async def make_site(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
     yield make
     for site in made:
         await site.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of its own, that a test may fill up."""
+    with mounted(tmp_path / "disk") as place:
+        yield place

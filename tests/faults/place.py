@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,6 +14,7 @@ from paho.mqtt import client as paho
 
 from headend.tokens import TokenBook
 from metergate.commands.registry import take_in
+from metergate.headend_file import load_headend, open_state
 from metering import timing, wire
 from metering.model import SECOND
 from metering.wire import Receipt
@@ -40,7 +41,15 @@ class Billing(NamedTuple):
 class Place:
     """One gateway's log and uplink, a broker, a head-end: each a process, to be killed and started as a test likes."""
 
-    def __init__(self, folder: Path, *, store: str = "", broker: str = "", centre: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tables: str = "",  # further ones of the head-end's file
+        broker: str = "",  # further lines of Mosquitto's
+        edge: Path | None = None,
+        centre: Path | None = None,
+    ) -> None:
         assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
         self.folder = folder
         self.broker = MosquittoBroker(free_port(), extra=broker)
@@ -48,13 +57,13 @@ class Place:
         self.said.touch()
         self.file = folder / "headend.toml"
         self.data = centre or folder / "headend"
-        self.edge = folder / "gateway"
+        self.edge = edge or folder / "gateway"
         self.receipts: list[Receipt] = []
         self.gateway: asyncio.subprocess.Process | None = None
         self.headend: asyncio.subprocess.Process | None = None
         self._url = f"http://127.0.0.1:{free_port()}"
         self.begin = BEGIN
-        self._store = store
+        self._tables = tables
         self._counted = False  # the gateway ends its appending by itself
         self._stack = AsyncExitStack()
 
@@ -62,10 +71,8 @@ class Place:
         await self.broker.start()
         self._stack.push_async_callback(self.broker.stop)
         self._write_file()
-        self.data.mkdir(parents=True, exist_ok=True)
-        book = TokenBook(self.data / "state.db")
-        token = book.create("test", ["readings:read", "admin"], [""], None)
-        book.close()
+        with closing(open_state(load_headend(self.file))) as state:
+            token = TokenBook(state).create("test", ["readings:read", "admin"], [""], None)
         self._client = await self._stack.enter_async_context(
             httpx.AsyncClient(
                 base_url=self._url, headers={"Authorization": f"Bearer {token}"}, timeout=WAIT_S, trust_env=False
@@ -99,7 +106,7 @@ class Place:
             for n in range(METERS)
         )
         self.file.write_text(
-            f'[headend]\ndata = "{self.data}"\n[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n{self._store}'
+            f'[headend]\ndata = "{self.data}"\n[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n{self._tables}'
             f'[api]\nlisten = "{self._url.removeprefix("http://")}"\n'
         )
         fleet = self.folder / "fleet.toml"
@@ -223,6 +230,17 @@ class Place:
         """Return the events of this name."""
         found = await until(lambda: self.get("/v1/events", limit=1000), "the events")
         return [each for each in found["events"] if each["name"] == name]
+
+    async def gaps(self) -> list[dict[str, Any]]:
+        """Return what the feed of changes tells of records that will never come."""
+        found: list[dict[str, Any]] = []
+        after: dict[str, str] = {}
+        while True:
+            page = await until(partial(self.get, "/v1/changes", limit=PAGE, **after), "the changes")
+            found += [each["gap"] for each in page["changes"] if each["type"] == "gap"]
+            if not page["more"]:
+                return found
+            after = {"after": page["next"]}
 
     async def billing(self, meter: int, *, first: int = 0, end: int) -> Billing:
         """Return what billing reads of a meter's numbers from `first`, below `end`."""

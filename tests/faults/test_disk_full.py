@@ -1,11 +1,6 @@
 """A whole site on a disk that fills up and gets space again: it says so, goes on reading, and recovers by itself."""
 
-import errno
-import io
-import os
-import shutil
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +10,14 @@ from metergate.world import World
 from metering import timing
 from metering.model import SECOND
 from tests.faults.site_process import Site, buses_of, meters_of, until
+from tests.faults.small_disk import fill
 
 pytestmark = pytest.mark.fault
-DISK_MIB = 24
-CHUNK = bytes(64 << 10)
 FLEET = {
     "seed": 8,
     "tcp": [{"id": "riser", "meter": [{"id": f"m{n}", "unit": n, "profile": "eastron_sdm120"} for n in (1, 2, 3)]}],
 }
 SMALL_MEMORY = "import gateway.recorder; gateway.recorder.MAX_PENDING_READINGS = {}"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of its own, of DISK_MIB."""
-    assert os.geteuid() == 0, "this test mounts a small tmpfs: run it as root"
-    assert shutil.which("mount"), "mount is missing: apt-get install mount"
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take all the space that is left."""
-    filler = disk / "filler"
-    with filler.open("ab", buffering=0) as file:
-        while write_some(file):
-            pass
-    return filler
-
-
-def write_some(file: io.FileIO) -> bool:
-    try:
-        return file.write(CHUNK) > 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        return False
 
 
 async def not_ready(site: Site) -> list[str]:

@@ -25,6 +25,7 @@ BEGIN = 1_764_000_000 * SECOND
 METERS = 4
 ENOUGH = "enough"  # the file that asks for the end of the appending,
 FOLLOWING = "following"  # and the one that says the log's next seq, once no more is appended
+PROMISE_EVERY = 100
 REFUSED_PAUSE_S = 0.2  # before a batch is tried again that the log did not take
 
 
@@ -79,6 +80,8 @@ async def main(orders: Orders) -> None:
     number = orders.number
     while not running.done() and not (data / ENOUGH).exists() and number - orders.number != orders.batches:
         await _append(log, pack(batch(number, orders.begin + orders.ahead)))
+        if number % PROMISE_EVERY == 0:
+            await _append(log, pack(promises(orders.begin)))  # as a gateway does each day: an eviction may take them
         print(number, flush=True)  # noqa: T201 - what its caller reads
         number += 1
         await asyncio.sleep(orders.pause_s)

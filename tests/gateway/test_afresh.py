@@ -11,7 +11,8 @@ from metering.model import Block
 from simulators.faults import Fault
 from simulators.modbus_tcp import ModbusTcpServer
 from simulators.unit import FixedRegisters, Unit, UnreadableError
-from storage.log import Log, LogLimits
+from storage.codec import unpack
+from storage.log import Log, LogLimits, Record
 from storage.quarantine import Quarantine
 
 DEMAND = "1-0:1.4.0*255"  # registers 84 and 85 of this model
@@ -81,3 +82,13 @@ async def test_a_meter_that_still_lacks_them_is_found_out_once_more(gateway: Gat
     gateway._ask_afresh(0)
     assert shown(await gateway.read_now("m")) == before
     assert gateway._meters["m"].everything.holes
+
+
+async def test_open_promises_are_told_again_each_day_as_an_eviction_may_have_taken_them(gateway: Gateway):
+    await gateway._keep_promises()
+    await gateway._keep_promises()
+    gateway._ask_afresh(0)
+    await gateway._recorder.commit()
+    told = [unpack(item.payload).expectations for item in gateway._log.read(1, 100) if isinstance(item, Record)]
+    first, again = [each for each in told if each]
+    assert again == first
