@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint servers peers bench soak lock openapi clean
+.PHONY: help demo test lint servers nats peers bench soak lock openapi clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ help: ## this list
 demo: .venv/.run ## simulated meters, gateway, store and API on this machine
 	@.venv/bin/metergate demo $(ARGS)
 
-test: .venv/.dev servers peers lint ## linters, types, import law and all tests (real servers included)
+test: .venv/.dev servers nats peers lint ## linters, types, import law and all tests (real servers included)
 	@$(PY) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.dev ## ruff, mypy and the import law
@@ -23,19 +23,21 @@ lint: .venv/.dev ## ruff, mypy and the import law
 servers: ## the real servers that the tests need
 	@sh scripts/servers
 
+nats: .nats/.made ## the NATS server that the tests need
+
 peers: .peers/.made ## DLMS implementations by others, for the tests and benchmarks
 
 bench: .venv/.dev peers ## the bars of the budget table
 	@.venv/bin/metergate bench $(ARGS)
 
-soak: .venv/.dev servers ## the long tests: kill storms, fuzzing
+soak: .venv/.dev servers nats ## the long tests: kill storms, fuzzing
 	@$(PY) -m pytest -m soak --timeout=0 $(ARGS)
 
 lock: ## write the requirements files anew from pyproject.toml
 	@sh scripts/lock
 
 clean: ## remove the environment and caches
-	@rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .peers .nats .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/.run: requirements.txt pyproject.toml scripts/environment
 	@sh scripts/environment requirements.txt
@@ -47,4 +49,8 @@ clean: ## remove the environment and caches
 
 .peers/.made: requirements-peers.txt scripts/environment
 	@sh scripts/environment requirements-peers.txt .peers
+	@touch $@
+
+.nats/.made: requirements-nats.txt scripts/environment
+	@sh scripts/environment requirements-nats.txt .nats --require-hashes --no-deps
 	@touch $@

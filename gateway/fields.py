@@ -119,6 +119,14 @@ def split_address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _check_host_port(text: str) -> str:
+    split_address(text)
+    return text
+
+
+HostPort = Annotated[str, AfterValidator(_check_host_port)]
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether an address or name stays on this machine."""
     if host == "localhost":

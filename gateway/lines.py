@@ -8,6 +8,7 @@ from collector.links import Link, RtuLink, RtuOverTcpLink, SerialStreamLink, Tcp
 from collector.mqtt import MqttMeter
 from collector.mqtt_profile import load_mqtt_profile
 from gateway.dlms_meters import dlms_meter
+from gateway.fields import split_address
 from gateway.keystore import KeyStore
 from gateway.meter_kinds import OnHoles, dlt645_meter, modbus_meter
 from gateway.meters import BusMeter
@@ -115,4 +116,5 @@ def make_mqtt_settings(broker: BrokerSettings, gateway: str) -> MqttSettings:
         ca_file=broker.ca_file,
         cert_file=broker.cert_file,
         key_file=broker.key_file,
+        others=tuple(map(split_address, broker.others)),
     )

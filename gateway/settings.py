@@ -8,6 +8,7 @@ from gateway.fields import (
     BcdAddress,
     Duration,
     FilePath,
+    HostPort,
     Id,
     Instant,
     Period,
@@ -98,6 +99,7 @@ class BrokerSettings(Strict):
     cert_file: FilePath | None = None
     key_file: FilePath | None = None
     client_id: Id | None = None
+    others: list[HostPort] = Field(default_factory=list)  # further nodes of the same broker, tried in turn
 
 
 class LogSettings(Strict):

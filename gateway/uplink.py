@@ -130,6 +130,7 @@ class Uplink:
         self._connection.subscribe([wire.topic(gateway, "receipt"), wire.topic(gateway, "control")])
         self._have = Ranges()
         self._contiguous = 0
+        self._fence = 0  # the highest of this connection's receipts
         self._answered = False  # the head-end has answered this boot
         self._live_at = 0
         self._again = Ranges()
@@ -212,6 +213,7 @@ class Uplink:
     def _down(self) -> None:
         self._flights = []  # gaps again, once connected
         self._answered = False
+        self._fence = 0
 
     def _message(self, message: paho.MQTTMessage) -> None:
         leaf = message.topic.rpartition("/")[2]
@@ -256,6 +258,9 @@ class Uplink:
         """Take up what the head-end has. Blocking: it reads the log and moves the cursor."""
         if receipt.epoch != self._epoch or (not self._answered and receipt.boot != self._boot):
             return  # of another log, or from before this start: the answer to our birth comes
+        if receipt.fence < self._fence:
+            return  # from a head-end that was relieved since
+        self._fence = receipt.fence
         if not self._fits(receipt):
             self._begin_anew()
             return

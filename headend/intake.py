@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from headend.admission import Assigned, admit, alert
+from headend.books import Books, Noting
 from headend.held import held_blocks
 from headend.inbox.port import Delivery, Inbox
-from headend.ledger_file import LedgerFile
 from headend.seqs import Ledger
 from headend.state.held import HeldBack, HeldBlock
 from headend.statuses import Statuses
@@ -79,7 +79,7 @@ class Intake:
         self,
         inbox: Inbox,
         log: Log,
-        ledger_file: LedgerFile,
+        books: Books,
         quarantine: Quarantine,
         gateways: Callable[[str], bool],
         assigned: Assigned,
@@ -88,15 +88,16 @@ class Intake:
     ) -> None:
         self._inbox = inbox
         self._log = log
-        self._file = ledger_file
+        self._books = books
         self._quarantine = quarantine
         self._is_known = gateways
         self._assigned = assigned
         self._held = held
         self._clock = clock
-        self.ledger: Ledger = ledger_file.load()
+        self.ledger: Ledger = books.load()
+        self._noting = Noting(books, self.ledger)
         self.counts = IntakeCounts()
-        self._statuses = Statuses(inbox, gateways, clock, self._tell)
+        self._statuses = Statuses(inbox, gateways, books.holds, clock, self._tell)
         self.gateways = self._statuses.known
         self._strikes: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self._due: dict[str, None] = {}
@@ -112,21 +113,27 @@ class Intake:
             for task in tasks:
                 task.cancel()
         with contextlib.suppress(OSError, StorageError):  # the log has it; the next start reads it there
-            await asyncio.to_thread(self._file.save, self.ledger, self._log.next_seq)
+            await asyncio.to_thread(self._books.save, self.ledger, self._log.next_seq)
 
     def tell_all(self) -> None:
         """Publish every known gateway's receipt anew: the broker may have lost what it retained."""
         for gateway in self.gateways:
             self._tell(gateway)
 
+    def answers(self, gateway: str) -> bool:
+        """Tell whether this head-end is the one that answers a gateway."""
+        return self._books.holds(gateway)
+
     def receipt(self, gateway: str) -> Receipt | None:
-        """Return what is committed of a gateway's present epoch; None where it was not heard of yet."""
+        """Return what is committed of a gateway's present epoch; None where it is not known yet, or is another's."""
         known = self.gateways.get(gateway)
         if known is None or not known.epoch:
             return None
         seqs = self.ledger.of(gateway, known.epoch)
-        boot = self._statuses.boot(gateway)
-        return Receipt(known.epoch, seqs.contiguous, seqs.held(), self._clock(), seqs.check, boot)
+        boot, fence = self._statuses.boot(gateway), self._books.fence(gateway)
+        found = Receipt(known.epoch, seqs.contiguous, seqs.held(), self._clock(), seqs.check, boot, fence)
+        # Asked last: a partition that goes while this is made takes its ledger along.
+        return found if self._books.holds(gateway) else None
 
     # --- deliveries ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +151,7 @@ class Intake:
             work = await asyncio.to_thread(self.commit, deliveries)
         except StorageError as error:
             if self.counts.last_error != str(error):
-                _log.error("the log takes nothing", reason=str(error))
+                _log.error("nothing can be committed", reason=str(error))
             self.counts.last_error = str(error)
             await asyncio.sleep(REFUSED_PAUSE_S)
             for each in deliveries:
@@ -163,9 +170,10 @@ class Intake:
         """Check and store what a group holds; return the places of those that are to come again. Blocking.
 
         Raises:
-            StorageError: the log took nothing.
+            StorageError: the log or the shared state took nothing.
 
         """
+        self._noting.settle()
         work = _Work()
         for place, each in enumerate(deliveries):
             if each.leaf == "up":
@@ -177,8 +185,8 @@ class Intake:
             self._held.put(work.held)
         if work.payloads:
             self._log.append_now(work.payloads)
-        for seqs in work.seqs:  # only now: receipts are made from the ledger
-            self.ledger.add(seqs.gateway, seqs.epoch, seqs.first, seqs.last, seqs.check)
+        if gone := self._noting.note(work.seqs):
+            work.refused |= {place for place, each in enumerate(deliveries) if each.gateway in gone}
         self.counts.records += len(work.seqs)
         self.counts.readings += work.readings
         self._snapshot(len(work.seqs))
@@ -190,12 +198,15 @@ class Intake:
             return
         self._since_snapshot = 0
         with contextlib.suppress(OSError, StorageError):  # an older snapshot and the log say the same
-            self._file.save(self.ledger, self._log.next_seq)
+            self._books.save(self.ledger, self._log.next_seq)
 
     def _up(self, work: _Work, place: int, delivery: Delivery) -> None:
         gateway = delivery.gateway
         if not self._is_known(gateway):
             self.counts.unknown_gateway += 1
+            return
+        if not self._books.holds(gateway):
+            work.refused.add(place)
             return
         try:
             up = wire.decode(delivery.payload, Up)

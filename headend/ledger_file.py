@@ -4,12 +4,13 @@ The log is the truth: the snapshot only says up to where it was read. A cursor o
 does, so that nothing goes from the log that the ledger would still need.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from headend.seqs import Ledger, SavedEpoch
-from storage.codec import origin_of
+from storage.codec import Origin, origin_of
 from storage.files import replace_file
 from storage.log import Log, Record
 
@@ -25,7 +26,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 class LedgerFile:
-    """`load` once, `save` now and then. Blocking."""
+    """`headend.books.Books` of the only head-end: `load` once, `save` now and then. Blocking."""
 
     def __init__(self, path: Path, log: Log) -> None:
         self._path = path
@@ -52,6 +53,21 @@ class LedgerFile:
                     position = item.to_seq + 1
         self.save(ledger, position)
         return ledger
+
+    def holds(self, gateway: str) -> bool:
+        """Tell that this head-end, the only one, answers every gateway."""
+        del gateway
+        return True
+
+    def fence(self, gateway: str) -> int:
+        """Return 0: there is no other head-end."""
+        del gateway
+        return 0
+
+    def note(self, origins: Sequence[Origin]) -> frozenset[str]:
+        """Do nothing: the log that has them is where this ledger is read from."""
+        del origins
+        return frozenset()
 
     def save(self, ledger: Ledger, position: int) -> None:
         """Write down a ledger that holds all records of the log before `position`. Raises OSError, StorageError."""

@@ -5,14 +5,23 @@ nothing is missing, and the ranges above it. A gateway whose log was replaced or
 same seqs then mean other records, and nothing of one epoch is ever a duplicate of another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from metering.ranges import Ranges
 from metering.wire import MAX_HELD
 
+FNV_BASIS, FNV_PRIME = 2166136261, 16777619  # FNV-1a of 32 bits, as NATS spreads subjects over partitions
 MAX_EPOCHS = 64  # of one gateway; further ones are refused until a person has looked
+
+
+def hash_of(gateway: str) -> int:
+    """Return the number of a gateway that, modulo the count of partitions, is its partition."""
+    found = FNV_BASIS
+    for byte in gateway.encode():
+        found = (found ^ byte) * FNV_PRIME & 0xFFFFFFFF
+    return found
 
 
 class SavedEpoch(msgspec.Struct, frozen=True):
@@ -95,6 +104,15 @@ class Ledger:
         """Take up what was written down."""
         for each in saved:
             self._epochs.setdefault(each.gateway, {})[each.epoch] = EpochSeqs(each)
+
+    def gateways(self) -> list[str]:
+        """Return the gateways of which anything is known."""
+        return list(self._epochs)
+
+    def drop(self, gateways: Iterable[str]) -> None:
+        """Forget gateways: another head-end answers for them."""
+        for gateway in gateways:
+            self._epochs.pop(gateway, None)
 
     def _all(self) -> Iterator[tuple[str, str, EpochSeqs]]:
         for gateway, epochs in self._epochs.items():

@@ -39,13 +39,22 @@ class Known:
 
 
 class Statuses:
-    """Takes statuses for the gateways that `gateways` names; `tell` is called where a receipt is due."""
+    """Takes statuses for the gateways that `gateways` names; `tell` is called where a receipt is due.
+
+    Every head-end hears every status; only the one that `answers` a gateway orders it.
+    """
 
     def __init__(
-        self, inbox: Inbox, gateways: Callable[[str], bool], clock: Callable[[], int], tell: Callable[[str], None]
+        self,
+        inbox: Inbox,
+        gateways: Callable[[str], bool],
+        answers: Callable[[str], bool],
+        clock: Callable[[], int],
+        tell: Callable[[str], None],
     ) -> None:
         self._inbox = inbox
         self._is_known = gateways
+        self._answers = answers
         self._clock = clock
         self._tell = tell
         self._births = Births()
@@ -125,6 +134,8 @@ class Statuses:
         for order in orders:
             if order.kind == "welcome":
                 self._welcome(order)
+                continue
+            if not self._answers(order.gateway):
                 continue
             if order.kind == "leave":
                 self._alerts.append(self.refusal(order.gateway))

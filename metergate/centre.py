@@ -10,16 +10,15 @@ from typing import Any
 import structlog
 
 from collector.mqtt_profile import MqttProfile
-from gateway.lines import make_mqtt_settings
 from gateway.models import load_any
 from headend.held import Releaser
+from headend.inbox.jetstream import JetStreamInbox
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.journal import JournalReader
 from headend.key_floors import FloorTeller, Run
 from headend.key_office import KeyOffice
 from headend.kpi.collection import Collection
-from headend.ledger_file import LedgerFile
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
 from headend.service import Office
@@ -30,10 +29,10 @@ from headend.state.store import State
 from headend.tokens import TokenBook
 from metergate.collecting import collect_of_headend
 from metergate.headend_file import HeadendFile, open_state
+from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
 from metering.errors import ConfigError, StorageError
 from metering.ports import ReadingsStore
-from mqtt.client import MqttSettings
 from storage.codec import count
 from storage.embedded import EmbeddedStore
 from storage.log import Log, LogLimits
@@ -42,8 +41,6 @@ from storage.quarantine import Quarantine
 
 TRIM_S = 60.0
 _log = structlog.get_logger(__name__)
-
-MAX_PACKET_BYTES = 80 << 20  # a larger one cuts the connection; up to it, what is too long is refused one by one
 
 
 @dataclass
@@ -55,7 +52,7 @@ class Centre:
     store: ReadingsStore
     state: State
     registry: DatabaseRegistry
-    inbox: MqttInbox
+    entrance: Entrance
     intake: Intake
     projection: Projection
     releaser: Releaser
@@ -70,7 +67,9 @@ class Centre:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.projection.run(self.stop))
             group.create_task(self.intake.run(self.stop))
-            group.create_task(self.inbox.run(self.stop))
+            group.create_task(self.entrance.inbox.run(self.stop))
+            if self.entrance.tenure is not None:
+                group.create_task(self.entrance.tenure.run(self.stop))
             group.create_task(self.collection.run(self.stop))
             group.create_task(self.releaser.run(self.stop))
             group.create_task(self.journal.run(self.stop))
@@ -87,8 +86,8 @@ class Centre:
     async def _welcome(self) -> None:
         """Publish all receipts anew at each connect: the broker may have lost what it retained."""
         while True:
-            await self.inbox.connected.wait()
-            self.inbox.connected.clear()
+            await self.entrance.inbox.connected.wait()
+            self.entrance.inbox.connected.clear()
             self.intake.tell_all()
 
     async def _refresh(self) -> None:
@@ -133,19 +132,22 @@ def build(file: HeadendFile) -> Centre:
     projection = Projection(log, store, CURSOR, quarantine)
     if isinstance(store, EmbeddedStore) and store.is_empty:
         projection.rewind()
-    inbox = MqttInbox(_broker(file))
     state = open_state(file)
+    entrance = open_entrance(file, state, log)
+    inbox = entrance.inbox
     registry = DatabaseRegistry(state)
     held = HeldBack(state)
     intake = Intake(
         inbox,
         log,
-        LedgerFile(data / "ledger.msgpack", log),
+        entrance.books,
         quarantine,
         registry.admits,
         registry.was_assigned,
         held,
     )
+    if entrance.tenure is not None:
+        entrance.tenure.on_taken = intake.tell_all
     collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
     projection.on_stored = collection.stored
     keys = KeyOffice(
@@ -168,7 +170,7 @@ def build(file: HeadendFile) -> Centre:
     )
     releaser = Releaser(held, log)
     return Centre(
-        file, log, store, state, registry, inbox, intake, projection, releaser, office, collection, journal, keys
+        file, log, store, state, registry, entrance, intake, projection, releaser, office, collection, journal, keys
     )
 
 
@@ -204,20 +206,15 @@ class Turnovers(Mapping[str, Mapping[str, int]]):
 
 
 def runs_of(intake: Intake) -> dict[str, Run]:
-    """Return the runs of gateways that are there."""
+    """Return the runs of gateways that are there and that this head-end answers."""
     return {
         gateway: Run(known.status.boot, known.status.epoch)
         for gateway, known in list(intake.gateways.items())
-        if known.status is not None and known.status.online
+        if known.status is not None and known.status.online and intake.answers(gateway)
     }
 
 
-def _broker(file: HeadendFile) -> MqttSettings:
-    made = make_mqtt_settings(file.broker, file.headend.id)
-    return MqttSettings(**{**vars(made), "max_packet_bytes": MAX_PACKET_BYTES})
-
-
-def problems(inbox: MqttInbox, intake: Intake, projection: Projection) -> list[str]:
+def problems(inbox: MqttInbox | JetStreamInbox, intake: Intake, projection: Projection) -> list[str]:
     """Return what keeps the head-end from being ready, in plain words; nothing means ready."""
     found = []
     connection = inbox.status()
@@ -230,7 +227,7 @@ def problems(inbox: MqttInbox, intake: Intake, projection: Projection) -> list[s
     return found
 
 
-def measures(inbox: MqttInbox, intake: Intake, projection: Projection) -> Iterator[Measure]:
+def measures(inbox: MqttInbox | JetStreamInbox, intake: Intake, projection: Projection) -> Iterator[Measure]:
     """Yield the numbers of inbox, intake and projection, and how far each gateway is."""
     for name, value in asdict(intake.counts).items():
         if name != "last_error":

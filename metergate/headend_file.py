@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -44,11 +45,35 @@ class StateSettings(Strict):
         return url
 
 
+class MqttInboxSettings(Strict):
+    """One head-end takes what gateways send from the broker itself."""
+
+    kind: Literal["mqtt"]
+
+
+class JetStreamInboxSettings(Strict):
+    """Head-ends share what gateways send by a stream of a NATS cluster, whose MQTT listeners `[broker]` names."""
+
+    kind: Literal["jetstream"]
+    servers: list[Annotated[str, Field(pattern=r"^(nats|tls)://[^@/]+:\d+$")]] = Field(min_length=1)
+    stream: Id = "readings"
+    partitions: int = Field(default=16, ge=1, le=256)
+    username: str | None = None
+    password: Secret | None = None
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+
+
+InboxSettings = Annotated[MqttInboxSettings | JetStreamInboxSettings, Field(discriminator="kind")]
+
+
 class HeadendFile(Strict):
     """The whole file."""
 
     headend: HeadendSettings
     broker: BrokerSettings
+    inbox: InboxSettings = MqttInboxSettings(kind="mqtt")
     state: StateSettings = StateSettings()
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()

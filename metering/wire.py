@@ -47,7 +47,9 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the head-end has committed of one epoch: all seqs up to `contiguous`, and `held` ranges (inclusive) above.
 
     `check` is the highest committed seq and the CRC-32 of its record: a gateway that has another record there, or none
-    yet, was put back to an earlier state. `boot` is the `Status.boot` that the head-end last heard.
+    yet, was put back to an earlier state. `boot` is the `Status.boot` that the head-end last heard. Where several
+    head-ends share a fleet, `fence` counts up with each change of the one that answers for a gateway: a receipt with a
+    lower one is late.
     """
 
     epoch: Name
@@ -56,6 +58,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int = 0
     check: tuple[Seq, int] | None = None
     boot: Text = ""
+    fence: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):

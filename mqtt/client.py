@@ -25,6 +25,7 @@ class MqttSettings:
     """Where the broker is and how to speak with it. `password` is the password itself, never shown.
 
     TLS is used with `tls`, with a CA file (otherwise the system's CAs) and, where given, a client certificate.
+    `others` are host and port of further nodes of the same broker: each failure goes on to the next.
     """
 
     host: str
@@ -38,6 +39,12 @@ class MqttSettings:
     key_file: Path | None = None
     keepalive_s: int = 30
     max_packet_bytes: int = MAX_PACKET_BYTES
+    others: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Return host and port of every node."""
+        return ((self.host, self.port), *self.others)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return the context for TLS, or None where it is not used.

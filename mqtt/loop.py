@@ -10,6 +10,7 @@ broker's queue, which has its own bound.
 """
 
 import asyncio
+import random
 import ssl
 import threading
 from collections.abc import Callable, Iterable
@@ -81,6 +82,7 @@ class MqttConnection:
         self._ended = asyncio.Event()
         self._greeted = asyncio.Event()
         self._fault: BaseException | None = None
+        self._place = random.randrange(len(settings.places))  # noqa: S311 - spreads a fleet over the nodes
         self._connects = 0
         self._failures = 0
         self._last_error = ""
@@ -142,6 +144,7 @@ class MqttConnection:
                 raise self._fault
             if stop.is_set():
                 return
+            self._place = (self._place + 1) % len(self._settings.places)
             failed = 1 if loop.time() - started >= STABLE_S else failed + 1
             await _either(stop, asyncio.Event(), timeout=retry_delay(failed))
 
@@ -184,12 +187,13 @@ class MqttConnection:
         done = asyncio.Event()
         errors: list[BaseException] = []
         abandoned = threading.Event()
+        host, port = self._settings.places[self._place]
 
         def dial() -> None:
             try:
                 with _dials:
                     if not abandoned.is_set():
-                        client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+                        client.connect(host, port, self._settings.keepalive_s)
             except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
                 errors.append(error)
             if abandoned.is_set():
@@ -207,7 +211,7 @@ class MqttConnection:
             if not done.is_set():
                 abandoned.set()
         if errors:
-            self._fail(f"no connection to {self._settings.host}:{self._settings.port}: {reason_of(errors[0])}")
+            self._fail(f"no connection to {host}:{port}: {reason_of(errors[0])}")
         return done.is_set() and not errors and not stop.is_set()
 
     def _attach(self, client: paho.Client) -> None:

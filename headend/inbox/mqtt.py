@@ -5,17 +5,16 @@ no receipt. So nothing here must survive, and a message that cannot be taken nev
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 
 from paho.mqtt import client as paho
 
+from headend.inbox.port import Delivery
+from headend.inbox.room import Room
 from metering.wire import MAX_UP_BYTES, ROOT, WireError, gateway_of
 from mqtt.client import MqttSettings
 from mqtt.loop import ConnectionStatus, MqttConnection
 
-MAX_WAITING = 10_000  # messages, and
-MAX_WAITING_BYTES = 64 << 20  # their bytes together; what comes beyond is let go: it has no receipt and comes again
 KEPT_OF_TOO_LONG = MAX_UP_BYTES + 1  # bytes of a longer payload that go on: enough to be refused as too long
 
 
@@ -41,14 +40,18 @@ class MqttDelivery:
 
 
 class MqttInbox:
-    """`headend.inbox.port.Inbox` on one connection; `run` keeps it."""
+    """`headend.inbox.port.Inbox` on one connection; `run` keeps it.
 
-    def __init__(self, settings: MqttSettings) -> None:
+    `leaves` are the topics' last parts that it takes, into its own room or a shared one. What finds no room is let go:
+    it has no receipt and comes again.
+    """
+
+    def __init__(
+        self, settings: MqttSettings, leaves: Sequence[str] = ("up", "status"), room: Room | None = None
+    ) -> None:
         self.connection = MqttConnection(settings, self._came, on_up=self._up, manual_ack=True)
-        self.connection.subscribe([f"{ROOT}/+/up", f"{ROOT}/+/status"])
-        self._waiting: deque[MqttDelivery] = deque()
-        self._bytes = 0
-        self._there = asyncio.Event()
+        self.connection.subscribe([f"{ROOT}/+/{leaf}" for leaf in leaves])
+        self._room = room if room is not None else Room()
         self.connected = asyncio.Event()  # set at each connect; whoever waits for it clears it
         self.let_go = 0
 
@@ -56,14 +59,9 @@ class MqttInbox:
         """Keep the connection until `stop`."""
         await self.connection.run(stop)
 
-    async def fetch(self, most: int) -> Sequence[MqttDelivery]:
+    async def fetch(self, most: int) -> Sequence[Delivery]:
         """Wait for a delivery; return it and what else is there, at most `most`."""
-        while not self._waiting:
-            self._there.clear()
-            await self._there.wait()
-        found = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-        self._bytes -= sum(len(each.payload) for each in found)
-        return found
+        return await self._room.fetch(most)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Send a message to a gateway. Raises `LinkDownError`."""
@@ -83,10 +81,8 @@ class MqttInbox:
             self.connection.ack(message)
             return
         found = MqttDelivery(self, message, gateway, leaf)
-        if len(self._waiting) >= MAX_WAITING or self._bytes + len(found.payload) > MAX_WAITING_BYTES:
+        if not self._room.has_room(len(found.payload)):
             self.let_go += 1
             self.connection.ack(message)
             return
-        self._waiting.append(found)
-        self._bytes += len(found.payload)
-        self._there.set()
+        self._room.put(found)

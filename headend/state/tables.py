@@ -98,18 +98,31 @@ assignments = sa.Table(
     sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
 )
 
-seq_snapshots = sa.Table(
-    "seq_snapshots",
+committed_seqs = sa.Table(
+    "committed_seqs",
     metadata,
-    sa.Column("log", sa.String(NAME), primary_key=True),  # the epoch of the head-end log that it rests on
     sa.Column("gateway", sa.String(NAME), primary_key=True),
     sa.Column("epoch", sa.String(NAME), primary_key=True),
     sa.Column("ordinal", sa.Integer, nullable=False),  # epochs of a gateway in the order in which they came
-    sa.Column("position", sa.BigInteger, nullable=False),
-    sa.Column("contiguous", sa.BigInteger, nullable=False),
-    sa.Column("held", sa.Text, nullable=False),  # JSON list of pairs
-    sa.Column("check_seq", sa.BigInteger),
+    sa.Column("hash", sa.BigInteger, nullable=False),  # of the gateway; modulo the partitions it is its partition
+    sa.Column("ranges", sa.Text, nullable=False),  # JSON list of pairs, half-open
+    sa.Column("check_seq", sa.BigInteger),  # the highest seq and the CRC-32 of its record
     sa.Column("check_crc", sa.BigInteger),
+)
+
+partitions = sa.Table(
+    "partitions",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner", sa.String(NAME), nullable=False),  # a head-end of `head_ends`; empty: nobody's
+    sa.Column("fence", sa.BigInteger, nullable=False),  # counted up each time that the partition is taken
+)
+
+head_ends = sa.Table(
+    "head_ends",
+    metadata,
+    sa.Column("id", sa.String(NAME), primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False),  # counted up while it lives
 )
 
 gaps = sa.Table(

@@ -6,7 +6,7 @@ import pytest
 
 from metergate.commands import registry, token
 from metergate.fleet_file import load_fleet
-from metergate.headend_file import load_headend
+from metergate.headend_file import JetStreamInboxSettings, load_headend
 from metering.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "headend.toml"
@@ -60,3 +60,23 @@ def test_tokens_of_a_headend_are_made_by_its_file(tmp_path: Path, capsys: pytest
     token.create(path, "billing", ["readings:read"], [""], 90)
     token.show(path)
     assert "billing  readings:read  everywhere" in capsys.readouterr().out
+
+
+def test_the_example_of_several_head_ends_is_one_and_its_faults_are_told_with_their_line(tmp_path: Path):
+    path = place(tmp_path)
+    lines = path.read_text().split("\n")
+    first = next(number for number, line in enumerate(lines) if line.startswith("# [inbox]"))
+    for number in range(first, first + 8):
+        lines[number] = lines[number].removeprefix("# ")
+    path.write_text("\n".join(lines))
+    inbox = load_headend(path).inbox
+    assert isinstance(inbox, JetStreamInboxSettings)
+    assert (inbox.stream, inbox.partitions, len(inbox.servers)) == ("readings", 16, 3)
+    for old, new in (
+        ("tls://nats1.example:4222", "nats1"),
+        ("partitions = 16", "partitions = 0"),
+        ("stream =", "dream ="),
+    ):
+        path.write_text("\n".join(lines).replace(old, new))
+        with pytest.raises(ConfigError, match=r"headend\.toml:\d+: inbox\.\w+"):
+            load_headend(path)

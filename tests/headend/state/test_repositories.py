@@ -1,11 +1,9 @@
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headend.state.assignments import Assignment, Assignments
 from headend.state.gaps import Gap, Gaps, GapsQuery, SeqGap, SeqGaps
 from headend.state.gateways import Configs, Gateway, Gateways
-from headend.state.ledgers import SeqSnapshot, SeqSnapshots
 from headend.state.store import State
 
 _LIMITS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -111,29 +109,3 @@ def test_a_past_assignment_counts_for_what_a_gateway_may_bring(state: State) -> 
     book.assign("m1", "g2", 20)
     assert book.of("m1") == [Assignment("m1", "g1", 10, 20), Assignment("m1", "g2", 20)]
     assert (book.ever("g1"), book.ever("g2"), book.ever("g3")) == ({"m1"}, {"m1"}, frozenset())
-
-
-_SNAPSHOTS = st.builds(
-    SeqSnapshot,
-    st.sampled_from(("g1", "g2")),
-    st.text("ab", min_size=1, max_size=3),
-    _SEQS,
-    st.lists(st.tuples(_SEQS, _SEQS), max_size=4).map(tuple),
-    _SEQS,
-    st.none() | st.tuples(_SEQS, st.integers(0, 2**32 - 1)),
-)
-
-
-@_LIMITS
-@given(st.lists(_SNAPSHOTS, max_size=5, unique_by=lambda each: (each.gateway, each.epoch)))
-def test_snapshots_of_seqs_come_back_as_they_were_saved(state: State, saved: list[SeqSnapshot]) -> None:
-    book = SeqSnapshots(state)
-    book.save("other", [SeqSnapshot("g1", "e", 1, (), 2)])
-    book.save("log", saved)
-    assert book.load("log") == saved
-    assert book.load("other") == [SeqSnapshot("g1", "e", 1, (), 2)]
-
-
-@pytest.mark.parametrize("log", ["log", "other"])
-def test_a_log_without_snapshots_has_none(state: State, log: str) -> None:
-    assert SeqSnapshots(state).load(log) == []

@@ -80,16 +80,25 @@ def upgrade() -> None:
         sa.Column("gateway", sa.String(128), nullable=False, index=True),
     )
     op.create_table(
-        "seq_snapshots",
-        sa.Column("log", sa.String(128), primary_key=True),
+        "committed_seqs",
         sa.Column("gateway", sa.String(128), primary_key=True),
         sa.Column("epoch", sa.String(128), primary_key=True),
         sa.Column("ordinal", sa.Integer, nullable=False),
-        sa.Column("position", sa.BigInteger, nullable=False),
-        sa.Column("contiguous", sa.BigInteger, nullable=False),
-        sa.Column("held", sa.Text, nullable=False),
+        sa.Column("hash", sa.BigInteger, nullable=False),
+        sa.Column("ranges", sa.Text, nullable=False),
         sa.Column("check_seq", sa.BigInteger),
         sa.Column("check_crc", sa.BigInteger),
+    )
+    op.create_table(
+        "partitions",
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("fence", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "head_ends",
+        sa.Column("id", sa.String(128), primary_key=True),
+        sa.Column("beat", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "gaps",

@@ -1,0 +1,99 @@
+"""Partitions shared out among head-ends over one state, in both databases: one owner each, and nothing forgotten."""
+
+import pytest
+
+from headend.seqs import hash_of
+from headend.state.ledgers import CommittedSeqs, Owned, Ownership
+from headend.state.store import State
+from headend.tenure import LEASE_S, Tenure
+from storage.codec import Origin
+
+COUNT = 4
+GATEWAYS = [f"g{n}" for n in range(40)]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def settle(*tenures: Tenure) -> None:
+    for _ in range(3):
+        for each in tenures:
+            each.tick()
+
+
+def test_a_head_end_alone_owns_all_and_shares_with_one_that_joins(state: State, clock: Clock) -> None:
+    first, second = Tenure(state, "a", COUNT, clock), Tenure(state, "b", COUNT, clock)
+    assert first.tick() == [0, 1, 2, 3]
+    settle(second, first)
+    assert len(first.held()) == len(second.held()) == 2
+    assert first.held() | second.held() == {0, 1, 2, 3}
+    first.leave()
+    second.tick()
+    assert (first.held(), second.held()) == (frozenset(), {0, 1, 2, 3})
+
+
+def test_the_partitions_of_a_dead_head_end_are_taken_after_the_lease_and_not_before(state: State, clock: Clock) -> None:
+    dead, other = Tenure(state, "a", COUNT, clock), Tenure(state, "b", COUNT, clock)
+    settle(dead, other)
+    clock.now += LEASE_S - 1
+    assert other.tick() == []
+    clock.now += 1
+    assert len(other.tick()) == 2
+    assert other.held() == {0, 1, 2, 3}
+    assert dead.held() == frozenset()  # by its own clock
+
+
+def test_what_was_committed_is_known_to_the_next_owner_and_the_former_can_add_no_more(
+    state: State, clock: Clock
+) -> None:
+    former, later = Tenure(state, "a", COUNT, clock), Tenure(state, "b", COUNT, clock)
+    former.tick()
+    origins = [Origin(name, "e", 1, 3, 7) for name in GATEWAYS]
+    assert former.note(origins) == frozenset()
+    settle(former, later)
+    clock.now += LEASE_S
+    later.tick()  # the former sleeps
+    assert {name for name in GATEWAYS if later.load().has(name, "e", 1, 3)} == set(GATEWAYS)
+    assert later.load().of("g1", "e").check == (3, 7)
+    assert former.note([Origin(name, "e", 4, 4, 8) for name in GATEWAYS]) == set(GATEWAYS)
+    assert later.note([Origin("g1", "e", 5, 5, 9), Origin("g1", "f", 1, 1, 1)]) == frozenset()
+    number = hash_of("g1") % COUNT
+    saved = [each for each in CommittedSeqs(state, COUNT).load(number) if each.gateway == "g1"]
+    assert [(each.epoch, each.ranges, each.check) for each in saved] == [
+        ("e", [(1, 4), (5, 6)], (5, 9)),
+        ("f", [(1, 2)], (1, 1)),
+    ]
+    assert former.held() == frozenset()
+    assert former.load().gateways() == []
+
+
+def test_a_partition_is_taken_by_one_of_two_and_its_fence_only_counts_up(state: State) -> None:
+    book = Ownership(state)
+    assert book.take(1, "a", None) == Owned("a", 1)
+    assert book.take(1, "b", None) is None
+    assert book.take(1, "b", Owned("a", 1)) == Owned("b", 2)
+    assert book.take(1, "c", Owned("a", 1)) is None
+    book.give("a", [1])
+    assert book.look().owned == {1: Owned("b", 2)}
+    book.give("b", [1])
+    assert book.take(1, "a", Owned("", 2)) == Owned("a", 3)
+
+
+def test_a_head_end_that_cannot_reach_the_state_holds_nothing_after_the_lease(state: State, clock: Clock) -> None:
+    tenure = Tenure(state, "a", COUNT, clock)
+    tenure.tick()
+    assert tenure.holds("g1")
+    clock.now += LEASE_S
+    assert not tenure.holds("g1")
+    tenure.tick()
+    assert tenure.holds("g1")
