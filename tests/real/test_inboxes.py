@@ -88,11 +88,18 @@ async def test_what_gateways_publish_comes_with_its_gateway_and_its_leaf(engine:
 
 
 async def test_a_status_from_before_the_inbox_came_is_heard(engine: Engine):
-    inbox = engine.make()
     async with gateway(engine, "g1", []) as one:
         one.publish("m/v1/g1/status", b"here", retain=True)
-        async with running(inbox):
-            (found,) = await fetch(inbox, 1)
+
+        async def heard() -> Delivery | None:
+            inbox = engine.make()
+            async with running(inbox):
+                try:
+                    return (await asyncio.wait_for(inbox.fetch(1), 2))[0]
+                except TimeoutError:
+                    return None  # the nodes of a cluster learn of it a little later than its publisher
+
+        found = await until(heard, "the status")
     assert (found.gateway, found.leaf, found.payload) == ("g1", "status", b"here")
 
 
