@@ -84,7 +84,7 @@ async def _run(fleet: Fleet, seconds: float) -> Outcome:
     async with running(broker):
         fleet = msgspec.structs.replace(fleet, host=broker.host, port=broker.port)
         folder = Path(fleet.folder)
-        async with running_headend(folder, fleet) as headend:
+        async with running_headend(folder, fleet, broker.pid) as headend:
             outcome = await _drive(fleet, broker, headend, seconds, stop)
     if headend.ended_badly():
         outcome = outcome._replace(problems=(*outcome.problems, f"the head-end ended badly: {headend.last_words()}"))

@@ -43,13 +43,17 @@ class Headend:
         """Return its process; 0 before it was started."""
         return self._process.pid if self._process is not None else 0
 
-    async def start(self, fleet: Fleet) -> None:
+    async def start(self, fleet: Fleet, broker: int) -> None:
         """Start it and return when it is ready. Raises `StorageError` with its own last words."""
         self._file.write_text(headend_file(fleet, self.data, f"127.0.0.1:{self._port}"), encoding="utf-8")
         await asyncio.to_thread(self._fill_registry, fleet)
         with self._said.open("wb") as said:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "metergate", "headend", str(self._file), stdout=said, stderr=said
+                *(sys.executable, "-m", "metergate.fleet.tied", str(broker), "headend", str(self._file)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,  # Ctrl-C is for us, who end it in order
             )
         async with asyncio.timeout(HEADEND_START_S):
             while (await self._get("/readyz"))[0] != http.HTTPStatus.OK:
@@ -135,11 +139,11 @@ class Workers:
 
 
 @asynccontextmanager
-async def running_headend(folder: Path, fleet: Fleet) -> AsyncIterator[Headend]:
-    """Run a head-end for this fleet."""
+async def running_headend(folder: Path, fleet: Fleet, broker: int) -> AsyncIterator[Headend]:
+    """Run a head-end for this fleet. It ends with this process, and ends the process `broker` then."""
     headend = Headend(folder)
     try:
-        await headend.start(fleet)
+        await headend.start(fleet, broker)
         yield headend
     finally:
         await headend.end()

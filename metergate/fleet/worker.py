@@ -5,6 +5,7 @@ Called with the fleet and the first and last of its gateways. It reports on stan
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -60,6 +61,7 @@ async def serve(work: Work) -> None:
         reporter.cancel()
     say(_sum(gateways, delays, final=True))
     await asyncio.gather(*(each.close() for each in gateways))
+    await gone.wait()  # until then the parent looks at what we cost
 
 
 async def _report_on(gateways: list[FleetGateway], delays: Delays) -> None:
@@ -102,8 +104,9 @@ def _listen(orders: dict[bytes, Callable[[], None]], stop: asyncio.Event, gone: 
 
 
 def say(report: Report) -> None:
-    """Tell the parent."""
-    print(msgspec.json.encode(report).decode(), flush=True)
+    """Tell the parent, if it is still there."""
+    with contextlib.suppress(BrokenPipeError):
+        print(msgspec.json.encode(report).decode(), flush=True)
 
 
 def main() -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from simulators.broker import find_mosquitto
-from tests.faults.site_process import MAIN
+from tests.faults.site_process import MAIN, until
 
 pytestmark = pytest.mark.real
 
@@ -41,7 +42,7 @@ def numbers(text: str) -> dict[str, int]:
 
 
 async def test_a_small_fleet_stores_every_reading_that_it_took():
-    code, said = await fleet("--gateways", "12", "--meters", "60", "--for", "6", "--interval", "2")
+    code, said = await fleet("--gateways", "12", "--meters", "60", "--for", "4", "--interval", "1")
     assert code == 0, said
     account = numbers(said)
     assert account["taken"] == account["logged"] == account["stored"] >= 60 * 4 * 2
@@ -54,6 +55,35 @@ async def test_a_fleet_that_cannot_be_is_told_and_nothing_starts():
     code, said = await fleet("--gateways", "5", "--meters", "3")
     assert code == 2
     assert said == "metergate: --meters 3: each of the 5 gateways needs one at least\n"
+
+
+async def test_nothing_of_a_fleet_outlives_the_command_when_it_is_killed():
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MAIN, "simulate", "fleet", "--gateways", "3", "--meters", "3"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert b"gateways up" in await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+    family = children(process.pid)
+    assert len(family) == 3  # broker, head-end, worker
+    process.kill()
+    await process.wait()
+
+    async def all_gone() -> bool:
+        return not any(lives(pid) for pid in family)
+
+    await until(all_gone, "the end of broker, head-end and worker")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.soak
