@@ -252,12 +252,12 @@ class Counter:
         self._reserve(max(expected, ours, told) + BLOCK)
 
     def skip(self) -> bool:
-        """Go on one block above ours where the meter tells nothing and the only doubt is that of a start."""
+        """Go on LARGEST_RAISE above ours where the meter tells nothing and the only doubt is that of a start."""
         if self._counters.floor(self._meter) is not None or not self._counters.is_unsure(self._meter):
             return False
         if self._floor is None and self._counters.reserved(self._name) is None:
             return False
-        self._reserve(self._ours + BLOCK)
+        self._reserve(self._ours + LARGEST_RAISE)
         return True
 
     @property

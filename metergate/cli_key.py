@@ -118,3 +118,31 @@ def key_rotate(
     from metergate.commands.key import rotate
 
     rotate(file, new)
+
+
+@key_app.command("transport")
+def key_transport(file: SiteArgument) -> None:
+    """Print the gateway's public key, to which meter keys are wrapped. Take it from the site, by a way you trust.
+
+    Example: metergate key transport gateway.toml
+    """
+    from metergate.commands.key_wrap import transport
+
+    transport(file)
+
+
+@key_app.command("wrap")
+def key_wrap(
+    keys: Annotated[Path, typer.Argument(metavar="KEYS", help="TOML: a table for each meter, keys in hex digits.")],
+    gateway: Annotated[str, typer.Option("--for", metavar="GATEWAY", help="The gateway's id.")],
+    public: Annotated[str, typer.Option("--to", metavar="KEY", help="Its public key, of metergate key transport.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where a file for each meter is written.")],
+    version: Annotated[int, typer.Option(help="Counts up with each change of these keys.", min=1)] = 1,
+) -> None:
+    """Wrap meters' keys for one gateway, away from any network. The head-end carries them and can open none.
+
+    Example: metergate key wrap shipment.toml --for gw-1 --to 5f0c... --out wrapped
+    """
+    from metergate.commands.key_wrap import wrap_all
+
+    wrap_all(keys, gateway, public, version, out)

@@ -44,7 +44,10 @@ def add_all(file: Path, keys: Path) -> None:
         tables = tomllib.loads(keys.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"is no TOML file: {error}", file=str(keys)) from None
-    checked = [(meter, *_table(site, keys, meter, table)) for meter, table in tables.items()]
+    checked = []
+    for meter, table in tables.items():
+        _known(site, meter)
+        checked.append((meter, *shipment(keys, meter, table)))
     store = _store(site)
     for meter, given, counter in checked:
         store.put(meter, given, counter=counter)
@@ -112,8 +115,8 @@ def _bytes(name: str, text: str) -> bytes:
         raise ConfigError(f"{name}: is written in hex digits") from None
 
 
-def _table(site: SiteFile, keys: Path, meter: str, table: object) -> tuple[dict[str, bytes], int | None]:
-    _known(site, meter)
+def shipment(keys: Path, meter: str, table: object) -> tuple[dict[str, bytes], int | None]:
+    """Return the secrets of a meter's table in a shipment, and where its counter begins. Raises `ConfigError`."""
     if not isinstance(table, dict):
         raise ConfigError(f"{meter}: write a table [{meter}] with its keys", file=str(keys))
     counter = table.pop("counter", None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway import counters as counters_module
-from gateway.counters import BLOCK, Counter
+from gateway.counters import BLOCK, LARGEST_RAISE, Counter
 from gateway.key_desk import KeyDesk
 from gateway.keystore import KeyStore
 from gateway.master_key import make_master
@@ -128,13 +128,13 @@ async def test_without_a_headend_in_reach_the_meter_is_asked_and_a_block_is_left
     assert counter.next() == 700 + BLOCK
 
 
-async def test_where_the_meter_tells_nothing_either_one_block_is_left_out(edge: Edge, monkeypatch: pytest.MonkeyPatch):
+async def test_where_the_meter_tells_nothing_either_a_distance_is_left_out(edge: Edge, monkeypatch: pytest.MonkeyPatch):
     edge.counter().next()
     monkeypatch.setattr(counters_module, "START_HOLD_S", 0.0)
     edge.desk.begin()
     counter = edge.counter()
     assert counter.skip()
-    assert counter.next() == 2 * BLOCK
+    assert counter.next() == BLOCK + LARGEST_RAISE
 
 
 async def test_a_floor_above_ours_shows_an_old_journal_and_halts_until_both_were_heard(edge: Edge, tmp_path: Path):
