@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 import gateway.counters
+import headend.births
 from gateway.counters import BLOCK
 from gateway.keystore import KeyStore
 from gateway.master_key import make_master
@@ -126,8 +127,9 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, seen: dict[str, list[int]]) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, seen: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
+    monkeypatch.setattr(headend.births, "CALL_S", 0.5)  # how long a restarted gateway waits for its former run
     broker = MosquittoBroker()
     await broker.start()
     server = DlmsTcpServer({1: DlmsMeter(Meter(MeterSettings(serial=SERIAL)))})
@@ -157,11 +159,11 @@ async def test_after_a_disk_image_was_put_back_counters_go_on_above_what_the_hea
     async with place.gateway("gw1"):
         await place.more()
     shutil.copytree(place.folder / "gw1", place.folder / "image")
-    for _ in range(3):
+    for _ in range(2):
         async with place.gateway("gw1"):
             await place.more()
     last = max(place.counters)
-    assert last >= 3 * BLOCK
+    assert last >= 2 * BLOCK
 
     async def known() -> bool:
         return (await asyncio.to_thread(place.office.view, GRANT, "m1")).floor > last
@@ -185,9 +187,8 @@ async def test_with_the_headend_out_of_reach_an_old_image_goes_on_above_the_mete
     async with place.gateway("gw1"):
         await place.more()
     shutil.copytree(place.folder / "gw1", place.folder / "image")
-    for _ in range(2):
-        async with place.gateway("gw1"):
-            await place.more()
+    async with place.gateway("gw1"):
+        await place.more()
     await place.broker.stop()
     shutil.rmtree(place.folder / "gw1")
     shutil.copytree(place.folder / "image", place.folder / "gw1")

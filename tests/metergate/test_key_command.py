@@ -1,5 +1,7 @@
 """`metergate key` as a person uses it: a master key, keys from files, a list that shows none, another master key."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from typer.testing import CliRunner, Result
 from gateway.keystore import KeyStore
 from metergate.cli import app
 from metering.errors import ConfigError
+from trust.transport import Bound, unwrap
 
 SITE = """
 [gateway]
@@ -110,3 +113,27 @@ def test_a_file_with_one_wrong_key_stores_none(tmp_path: Path, site: Path) -> No
     failed = run("import", site, tmp_path / "keys.toml")
     assert "flat-2: the encryption key has 16 bytes" in str(failed.exception)
     assert "no keys yet" in run("list", site).output
+
+
+def test_keys_are_wrapped_for_the_key_that_the_gateway_shows_and_stand_in_no_file(tmp_path: Path, site: Path) -> None:
+    public = run("transport", site).output.strip()
+    assert run("transport", site).output.strip() == public
+    (tmp_path / "shipment.toml").write_text(f'[flat-1]\nencryption = "{GUEK}"\ncounter = 7\n')
+    out = tmp_path / "wrapped"
+    done = run("wrap", tmp_path / "shipment.toml", "--for", "gw", "--to", public, "--out", out, "--version", 3)
+    assert done.exit_code == 0, done.output
+    raw = (out / "flat-1.json").read_bytes()
+    assert GUEK.encode() not in raw
+    body = json.loads(raw)
+    store = KeyStore(tmp_path / "data" / "keys", f"file:{tmp_path / 'master.key'}")
+    secrets = unwrap(base64.b64decode(body["bundle"]), Bound("flat-1", "gw", 3), store.transport_key())
+    assert (secrets.keys, secrets.counter) == ({"encryption": bytes.fromhex(GUEK)}, 7)
+
+
+@pytest.mark.parametrize("public", ["", "00" * 31, "no hex digits", "00" * 32])
+def test_what_is_no_public_key_wraps_nothing(tmp_path: Path, public: str) -> None:
+    (tmp_path / "shipment.toml").write_text(f'[flat-1]\nencryption = "{GUEK}"\n')
+    failed = run("wrap", tmp_path / "shipment.toml", "--for", "gw", "--to", public, "--out", tmp_path / "out")
+    assert isinstance(failed.exception, ConfigError)
+    assert "--to" in str(failed.exception)
+    assert not (tmp_path / "out").exists()
