@@ -51,7 +51,20 @@ def test_all_promised_commands_are_there() -> None:
     promised = ["demo", "site", "gateway", "headend", "check", "read", "clock", "export", "kpi", "bench", "doctor"]
     assert {path[0] for path in ALL} == {*promised, *GROUPS}
     assert {path for path in ALL if path[0] == "token"} == {("token", name) for name in ("create", "list", "revoke")}
-    keys = ("init", "add", "import", "list", "remove", "unlock", "rotate", "make", "public", "sign")
+    keys = (
+        "init",
+        "add",
+        "import",
+        "list",
+        "remove",
+        "unlock",
+        "rotate",
+        "make",
+        "public",
+        "sign",
+        "transport",
+        "wrap",
+    )
     assert {path for path in ALL if path[0] == "simulate"} == {("simulate", "file"), ("simulate", "fleet")}
     assert {path for path in ALL if path[0] == "key"} == {("key", name) for name in keys}
 
