@@ -26,6 +26,7 @@ from tests.faults.site_process import MAIN, WAIT_S, until
 from tests.faults.uplink_process import BEGIN, ENOUGH, FOLLOWING, METERS, OBIS, Orders
 
 GATEWAY = "gw1"
+OTHER = "gw2"  # a second one that is registered, with a meter `other` at the point `p-other`
 PAGE = 1000
 PROFILE = 'profile = "eastron_sdm120"\n'
 QUICK = "import gateway.uplink; gateway.uplink.RECEIPT_WAIT_S = 1.0; gateway.uplink.BIRTH_S = 1.0"  # tests are short
@@ -110,7 +111,8 @@ class Place:
             f'[api]\nlisten = "{self._url.removeprefix("http://")}"\n'
         )
         fleet = self.folder / "fleet.toml"
-        fleet.write_text(f'[[gateway]]\nid = "{GATEWAY}"\n{meters}')
+        other = f'[[gateway]]\nid = "{OTHER}"\n[[meter]]\nid = "other"\ngateway = "{OTHER}"\npoint = "p-other"\n'
+        fleet.write_text(f'[[gateway]]\nid = "{GATEWAY}"\n{meters}{other}region = "js"\n{PROFILE}')
         take_in(self.file, fleet)
 
     # --- processes ----------------------------------------------------------------------------------------------------
