@@ -13,7 +13,8 @@ from fastapi.openapi.utils import get_openapi
 from api import problems, schemas
 from api.context import put
 from api.guard import Guard
-from api.routes import changes, clock, events, health, keys, kpi, readings, reads, registry
+from api.routes import changes, clock, events, fleet, health, keys, kpi, readings, reads, registry
+from headend.fleet import Fleet
 from headend.service import Office
 
 VERSION = "1.0.0"
@@ -48,10 +49,10 @@ def settle() -> None:
     gc.set_threshold(GC_YOUNG, 20, 50)
 
 
-def create_app(office: Office) -> FastAPI:
-    """Return the app that answers for an office."""
+def create_app(office: Office, fleet_of: Fleet | None = None) -> FastAPI:
+    """Return the app that answers for an office, and for a head-end's fleet where one is given."""
     app = bare_app()
-    put(app, office)
+    put(app, office, fleet_of)
     return app
 
 
@@ -69,7 +70,7 @@ def bare_app() -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys):
+    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys, fleet):
         app.include_router(routes.router)
     app.add_middleware(Guard)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend its document

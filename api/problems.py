@@ -10,7 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from headend.authority import BadRequestOfCertificateError
 from headend.changes import TooOldError
+from headend.enrolling import NotEnrolledError, TooManyTriesError
+from headend.fleet import NotAllowedError
 from headend.ondemand import TooManyReadsError
 from headend.readings import BadRequestError, NotFoundError
 from metering.errors import (
@@ -47,6 +50,19 @@ _TITLES = {
     503: "Not available",
     504: "No answer of the meter",
 }
+
+# What `translate` has an answer for.
+_KNOWN = (
+    BadRequestError,
+    BadRequestOfCertificateError,
+    NotAllowedError,
+    NotEnrolledError,
+    NotFoundError,
+    StorageError,
+    TooManyReadsError,
+    TooManyTriesError,
+    TooOldError,
+)
 
 # Whose fault it is decides the status: the meter's silence 504, the line's noise 502, the meter's no 409, a key 423.
 _METER: tuple[tuple[type[MeterError], int, str], ...] = (
@@ -118,7 +134,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_crash)
-    for known in (BadRequestError, NotFoundError, TooOldError, TooManyReadsError, StorageError):
+    for known in _KNOWN:
         app.add_exception_handler(known, _on_known)
     app.add_exception_handler(MeterError, _on_meter)
 
@@ -168,7 +184,7 @@ def _field(location: Sequence[object]) -> str:
     return ".".join(str(part) for part in location[1:]) or str(location[0])
 
 
-def translate(error: Exception) -> ProblemError:
+def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return for each kind of error
     """Return the problem of an error that the head-end is known to raise."""
     match error:
         case BadRequestError():
@@ -183,8 +199,14 @@ def translate(error: Exception) -> ProblemError:
                 headers={"Link": '</v1/readings/latest>; rel="snapshot"'},
                 snapshot="/v1/readings/latest",
             )
-        case TooManyReadsError():
-            return ProblemError(429, "too-many-reads", str(error), headers={"Retry-After": str(error.retry_s)})
+        case BadRequestOfCertificateError():
+            return bad("csr", str(error))
+        case NotAllowedError() | NotEnrolledError():
+            kind = "not-enrolled" if isinstance(error, NotEnrolledError) else "region-not-allowed"
+            return ProblemError(403, kind, str(error))
+        case TooManyReadsError() | TooManyTriesError():
+            kind = "too-many-reads" if isinstance(error, TooManyReadsError) else "too-many-tries"
+            return ProblemError(429, kind, str(error), headers={"Retry-After": str(error.retry_s)})
         case StorageError():
             _log.warning("storage failed", error=str(error))
             detail = "the readings store cannot answer now"

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from api.fleet_views import FLEET_ANSWERS
 from api.problems import Problem
 from api.render import ReadingsPage
 from headend.key_office import KeyView
@@ -167,6 +168,7 @@ class Health(msgspec.Struct):
 
 
 ANSWERS = (
+    *FLEET_ANSWERS,
     PointView,
     DeviceView,
     PointsPage,

@@ -11,6 +11,8 @@ import structlog
 
 from collector.mqtt_profile import MqttProfile
 from gateway.models import load_any
+from headend.enrolling import Enrolling
+from headend.fleet import Fleet
 from headend.held import Releaser
 from headend.inbox.jetstream import JetStreamInbox
 from headend.inbox.mqtt import MqttInbox
@@ -24,14 +26,15 @@ from headend.registry import EVERYWHERE
 from headend.service import Office
 from headend.state.held import HeldBack
 from headend.state.keys import KeyBook
-from headend.state.registry import REFRESH_S, DatabaseRegistry
+from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.tokens import TokenBook
+from metergate.centre_fleet import build_enrolling, build_fleet, keep_fresh
 from metergate.collecting import collect_of_headend
 from metergate.headend_file import HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
-from metering.errors import ConfigError, StorageError
+from metering.errors import ConfigError
 from metering.ports import ReadingsStore
 from storage.codec import count
 from storage.embedded import EmbeddedStore
@@ -60,6 +63,8 @@ class Centre:
     collection: Collection
     journal: JournalReader
     keys: KeyOffice
+    fleet: Fleet
+    enrolling: Enrolling | None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -75,7 +80,7 @@ class Centre:
             group.create_task(self.journal.run(self.stop))
             group.create_task(self.keys.run(self.stop))
             group.create_task(serve(self.stop))
-            refresh = group.create_task(self._refresh())
+            refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
             welcome = group.create_task(self._welcome())
             trim = group.create_task(self._trim())
             await self.stop.wait()
@@ -89,19 +94,6 @@ class Centre:
             await self.entrance.inbox.connected.wait()
             self.entrance.inbox.connected.clear()
             self.intake.tell_all()
-
-    async def _refresh(self) -> None:
-        """Take up what others changed in the registry; while the state does not answer, what was known holds."""
-        failing = False
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            try:
-                await asyncio.to_thread(self.registry.refresh)
-                failing = False
-            except StorageError as error:
-                if not failing:
-                    _log.error("the registry cannot be read anew; what was known holds", reason=str(error))
-                failing = True
 
     async def _trim(self) -> None:
         while True:
@@ -137,6 +129,7 @@ def build(file: HeadendFile) -> Centre:
     inbox = entrance.inbox
     registry = DatabaseRegistry(state)
     held = HeldBack(state)
+    enrolling = build_enrolling(file, state)
     intake = Intake(
         inbox,
         log,
@@ -168,9 +161,22 @@ def build(file: HeadendFile) -> Centre:
         collection=desk,
         keys=keys,
     )
-    releaser = Releaser(held, log)
     return Centre(
-        file, log, store, state, registry, entrance, intake, projection, releaser, office, collection, journal, keys
+        file,
+        log,
+        store,
+        state,
+        registry,
+        entrance,
+        intake,
+        projection,
+        Releaser(held, log),
+        office,
+        collection,
+        journal,
+        keys,
+        build_fleet(file, state, registry, intake, enrolling),
+        enrolling,
     )
 
 

@@ -107,6 +107,24 @@ def headend(file: Annotated[Path, typer.Argument(metavar="FILE", help="The head-
 
 
 @app.command()
+def enrol(
+    file: SiteArgument,
+    headend: Annotated[str, typer.Option(metavar="URL", help="The head-end's API.")],
+    token: Annotated[str, typer.Option(metavar="SECRET", help="The one-time token: env:NAME or file:PATH.")],
+    api_ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="Who signed the API's certificate, if not a known one.")
+    ] = None,
+) -> None:
+    """Get this gateway its certificate for the broker, by a one-time token of the head-end. Its key stays here.
+
+    Example: metergate enrol site.toml --headend https://headend.example --token file:/root/elm-7.token
+    """
+    from metergate.commands.enrol import run_enrol
+
+    run_enrol(file, headend, token, api_ca)
+
+
+@app.command()
 def check(file: SiteArgument) -> None:
     """Check a configuration file; print what each bus will be asked to carry and how long the log lasts.
 

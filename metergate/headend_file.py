@@ -9,8 +9,10 @@ from pydantic import Field, field_validator
 from collector.toml_file import validate
 from gateway.fields import FilePath, Id, Secret, Size, Strict
 from gateway.settings import BrokerSettings, LogSettings
+from headend.authority import Authority
 from headend.state.store import State
 from metergate.site import ApiSettings, EmbeddedSettings, StoreSettings
+from metering.errors import ConfigError
 from metering.secret import resolve_secret
 
 STATE_FILE = "state.db"
@@ -68,6 +70,14 @@ class JetStreamInboxSettings(Strict):
 InboxSettings = Annotated[MqttInboxSettings | JetStreamInboxSettings, Field(discriminator="kind")]
 
 
+class EnrolmentSettings(Strict):
+    """The authority that signs the gateways' certificates, and where the broker finds what was revoked."""
+
+    ca_cert: FilePath
+    ca_key: Secret
+    crl_file: FilePath | None = None
+
+
 class HeadendFile(Strict):
     """The whole file."""
 
@@ -75,6 +85,7 @@ class HeadendFile(Strict):
     broker: BrokerSettings
     inbox: InboxSettings = MqttInboxSettings(kind="mqtt")
     state: StateSettings = StateSettings()
+    enrolment: EnrolmentSettings | None = None
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
 
@@ -95,6 +106,16 @@ def is_headend(file: Path) -> bool:
         return "headend" in tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+
+
+def open_authority(settings: EnrolmentSettings) -> Authority:
+    """Return the authority of a head-end. Raises `ConfigError`."""
+    try:
+        certificate = settings.ca_cert.read_bytes()
+    except OSError as error:
+        text = f"the authority's certificate {settings.ca_cert} cannot be read: {error.strerror}; make one with"
+        raise ConfigError(f"{text} metergate registry ca") from None
+    return Authority(certificate, resolve_secret(settings.ca_key).encode())
 
 
 def open_state(file: HeadendFile) -> State:

@@ -27,6 +27,6 @@ async def _run(file: HeadendFile) -> None:
     centre = build(file)
     stop_on_signals(centre.stop)
     listening = bind(file.api)
-    app = create_app(centre.office)
+    app = create_app(centre.office, centre.fleet)
     logger.info("head-end runs", gateways=len(centre.registry.gateways()), api=file.api.listen)
     await run_until_stopped(centre, lambda stop: serve(app, listening, file.api, stop))

@@ -6,20 +6,50 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+from msgspec import structs
 
 from api.app import SERVER, create_app
+from headend.authority import Authority, new_authority
+from headend.enrolling import Enrolling
+from headend.fleet import Fleet, Live
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
+from headend.seqs import Ledger
 from headend.service import Office
 from headend.state.gaps import SeqGap
+from headend.state.registrar import Registrar, Wanted
+from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
+from headend.statuses import Known
 from headend.tokens import SCOPES, TokenBook
+from metering.errors import ConfigError
 from metering.model import SECOND
+from metering.wire import Status
 from storage.codec import pack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
 from storage.projection import Stored
-from tests.api.example_site import NOW, Meters, Site, batches, registry
+from tests.api.example_site import NOW, Meters, Site, batches, registry, registry_lists
+
+
+def fleet_of(state: State) -> Fleet:
+    """Return a fleet of the example's meters, with one gateway that has spoken."""
+    points, devices, installations = registry_lists()
+    mine = [structs.replace(each, gateway=each.gateway or "gw2") for each in devices]
+    Registrar(state).take_in(Wanted(["gw1", "gw2"], points, mine, installations), NOW - 3600 * SECOND)
+    status = Status("gw1", "e1", "b1", "1.0", 3, 1, 12, 5, clock_offset_ms=1250, at=NOW)
+    ledger = Ledger()
+    for first, last in ((1, 5), (8, 9)):
+        ledger.add("gw1", "e1", first, last, 0)
+    live = Live({"gw1": Known("e1", status, 1.25, NOW)}, ledger)
+    enrolling = Enrolling(state, Authority(*new_authority("test", NOW)), None, lambda: NOW)
+
+    def model_of(name: str) -> tuple[str, str, int]:
+        if name != "abb_b23":
+            raise ConfigError(f"there is no meter model {name!r}")
+        return "ABB", "B23", 0
+
+    return Fleet(state, DatabaseRegistry(state), live, model_of, enrolling, lambda: NOW)
 
 
 @pytest.fixture
@@ -51,8 +81,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         measures=[desk.measures],
         collection=desk,
     )
-    with TestClient(create_app(office), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:
-        yield Site(office, client, store, log, tokens, meters, reasons)
+    fleet = fleet_of(state)
+    with TestClient(create_app(office, fleet), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:
+        yield Site(office, client, store, log, tokens, meters, reasons, fleet)
     state.close()
     log.close()
     store.close()
@@ -66,7 +97,9 @@ def all_scopes(site: Site) -> dict[str, str]:
 @pytest.fixture
 def server(site: Site) -> Iterator[str]:
     """Serve the site by a real uvicorn on loopback; the address."""
-    settings = uvicorn.Config(create_app(site.office), host="127.0.0.1", port=0, log_level="warning", **SERVER)
+    settings = uvicorn.Config(
+        create_app(site.office, site.fleet), host="127.0.0.1", port=0, log_level="warning", **SERVER
+    )
     running = uvicorn.Server(settings)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fastapi.testclient import TestClient
 
+from headend.fleet import Fleet
 from headend.orders import ClockSet
 from headend.registry import MemoryRegistry
 from headend.service import Office
@@ -72,6 +73,7 @@ class Site:
     tokens: TokenBook
     meters: Meters
     reasons: list[str]
+    fleet: Fleet
 
     def token(self, *scopes: str, regions: Sequence[str] = ("",), expires_at: int | None = None) -> dict[str, str]:
         plaintext = self.tokens.create("test", scopes or ("readings:read",), regions, expires_at)
@@ -79,7 +81,11 @@ class Site:
 
 
 def registry() -> MemoryRegistry:
-    return MemoryRegistry(
+    return MemoryRegistry(*registry_lists())
+
+
+def registry_lists() -> tuple[list[MeterPoint], list[Device], list[Installation]]:
+    return (
         [MeterPoint("p1", "js/nj/st1", "Asia/Shanghai", "Mill Lane 1"), MeterPoint("p2", "js/njx")],
         [
             Device("m1", "100", "abb_b23", "gw1", "ABB", "B23"),
