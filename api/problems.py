@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from headend.authority import BadRequestOfCertificateError
 from headend.changes import TooOldError
@@ -163,12 +164,21 @@ async def _on_validation(_request: Request, error: Exception) -> Response:
     return _answer(ProblemError(400, "bad-parameter", f"wrong: {named}", errors=found))
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _crash()
+    if error.status_code == 405:
+        error.headers = {"Allow": ", ".join(_methods(request))}
     kind = _TITLES.get(error.status_code, "error").lower().replace(" ", "-")
     detail = "there is nothing here" if error.status_code == 404 else str(error.detail)
     return _answer(ProblemError(error.status_code, kind, detail, headers=error.headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what a path can be asked: Starlette names the methods of its first route alone."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    found = (route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for methods in found for method in methods})
 
 
 async def _on_crash(_request: Request, _error: Exception) -> Response:
