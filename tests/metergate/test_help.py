@@ -48,7 +48,20 @@ def test_each_group_has_help_with_an_example(group: str) -> None:
 
 
 def test_all_promised_commands_are_there() -> None:
-    promised = ["demo", "site", "gateway", "headend", "check", "read", "clock", "export", "kpi", "bench", "doctor"]
+    promised = [
+        "demo",
+        "site",
+        "gateway",
+        "headend",
+        "enrol",
+        "check",
+        "read",
+        "clock",
+        "export",
+        "kpi",
+        "bench",
+        "doctor",
+    ]
     assert {path[0] for path in ALL} == {*promised, *GROUPS}
     assert {path for path in ALL if path[0] == "token"} == {("token", name) for name in ("create", "list", "revoke")}
     keys = (
