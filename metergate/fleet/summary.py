@@ -85,11 +85,11 @@ def _speed(outcome: Outcome) -> Iterator[str]:
 
 
 def _costs(outcome: Outcome) -> Iterator[str]:
-    taken = max(1, outcome.end.taken - outcome.begin.taken)
+    taken = outcome.end.taken - outcome.begin.taken
     shares, spent = [], []
     for name, before, after in zip(PARTS, outcome.begin.costs, outcome.end.costs, strict=True):
         label = f"broker ({outcome.broker})" if name == "broker" else name
-        shares.append(f"{label} {(after.cpu_s - before.cpu_s) / taken * 1e6:.1f} us")
+        shares.append(f"{label} {(after.cpu_s - before.cpu_s) / taken * 1e6:.1f} us" if taken else f"{label} -")
         spent.append(f"{after.cpu_s - before.cpu_s:.1f} s")
     yield f"CPU per reading: {', '.join(shares)}; in all {', '.join(spent)}"
     gateways, broker, headend = outcome.stopped.costs
