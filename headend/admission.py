@@ -11,7 +11,7 @@ from metering import events
 from metering.batch import Batch
 from metering.events import EventType
 from metering.model import SECOND, Block, Event
-from storage.codec import pack, unpack
+from storage.codec import pack, unpack, unpack_outline
 
 FUTURE_S = 300  # how far a stamp may lie ahead of the head-end's clock
 ALERT_EVERY_S = 3600  # the same alert has the same id within this time, and is one event
@@ -38,20 +38,13 @@ def admit(gateway: str, payload: bytes, now: int, assigned: Assigned, offset: st
         ValueError: it is no batch.
 
     """
-    batch = unpack(payload)
+    found = unpack_outline(payload)
     horizon = now + FUTURE_S * SECOND
-    source = f"gateway:{gateway}"
-    devices = {block.device for block in batch.blocks}
-    devices.update(event.device for event in batch.events if event.device != source)
-    devices.update(each.device for each in batch.expectations)
+    devices = found.devices | (found.told - {f"gateway:{gateway}"})
     foreign = {device for device in devices if not assigned(gateway, device)}
-    readings = late = 0
-    for block in batch.blocks:
-        readings += len(block.values)
-        late += block.measured_at > horizon
-    if not foreign and not late:
-        return Admitted(payload, readings, [], [], 0)
-    return _without(gateway, batch, foreign, horizon, now, offset)
+    if not foreign and (found.latest is None or found.latest <= horizon):
+        return Admitted(payload, found.readings, [], [], 0)
+    return _without(gateway, unpack(payload), foreign, horizon, now, offset)
 
 
 def _without(gateway: str, batch: Batch, foreign: set[str], horizon: int, now: int, offset: str) -> Admitted:

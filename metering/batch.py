@@ -6,6 +6,7 @@ because this package needs nothing but msgspec.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,7 +31,16 @@ class Batch(msgspec.Struct, frozen=True):
         return sum(len(block.values) for block in self.blocks)
 
 
-class _WireBlock(msgspec.Struct, frozen=True, array_like=True):
+class Outline(NamedTuple):
+    """What a batch is about. `devices` have blocks or promises, `told` have events; `latest` is of its blocks."""
+
+    devices: set[str]
+    told: set[str]
+    readings: int
+    latest: int | None
+
+
+class _WireBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     layout: int
     device: str
     measured_at: int
@@ -94,28 +104,46 @@ def decode(body: bytes | memoryview) -> Batch:
         ValueError: it is not a batch (msgspec's errors are ValueErrors), or a block does not fit its layout.
 
     """
+    wire = _checked(body)
+    layouts = wire.l
+    blocks = [
+        Block(
+            layouts[raw.layout],
+            raw.device,
+            raw.measured_at,
+            raw.received_at,
+            raw.values,
+            raw.slot,
+            raw.quality,
+            raw.revision,
+        )
+        for raw in wire.b
+    ]
+    return Batch(wire.t, blocks, wire.e, wire.x, wire.s, wire.j)
+
+
+def outline(body: bytes | memoryview) -> Outline:
+    """Return what a MessagePack body is about, checked as `decode` checks it, without building blocks. Raises as it."""
+    wire = _checked(body)
+    devices = {raw.device for raw in wire.b}
+    devices.update(promise.device for promise in wire.x)
+    readings = sum([len(raw.values) for raw in wire.b])
+    latest = max([raw.measured_at for raw in wire.b], default=None)
+    return Outline(devices, {event.device for event in wire.e}, readings, latest)
+
+
+def _checked(body: bytes | memoryview) -> _WireBatch:
+    """Return a body as it stands on the wire, every block fitting its layout."""
     wire = _decoder.decode(body)
-    blocks = []
+    widths = [len(layout.columns) for layout in wire.l]
+    known = len(widths)
     for raw in wire.b:
-        if not 0 <= raw.layout < len(wire.l):
-            raise ValueError(f"block of {raw.device!r} names layout {raw.layout}; the batch has {len(wire.l)}")
-        layout = wire.l[raw.layout]
-        width = len(layout.columns)
+        if not 0 <= raw.layout < known:
+            raise ValueError(f"block of {raw.device!r} names layout {raw.layout}; the batch has {known}")
+        width = widths[raw.layout]
         if len(raw.values) != width or (raw.quality and len(raw.quality) != width):
             raise ValueError(f"block of {raw.device!r} has {len(raw.values)} values for {width} columns")
-        blocks.append(
-            Block(
-                layout,
-                raw.device,
-                raw.measured_at,
-                raw.received_at,
-                raw.values,
-                raw.slot,
-                raw.quality,
-                raw.revision,
-            )
-        )
-    return Batch(wire.t, blocks, wire.e, wire.x, wire.s, wire.j)
+    return wire
 
 
 def decode_journal(body: bytes | memoryview) -> Sequence[JournalEntry]:

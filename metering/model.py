@@ -60,7 +60,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
         return layout_key(self)
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(msgspec.Struct, frozen=True, gc=False):  # it comes by the million, and is in no circle of references
     """Readings of one device at one instant: one value for each column of the layout.
 
     `measured_at` is the true instant on the source's clock, or the interval's end for kinds that have an interval.

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import zstandard
 
-from metering.batch import COMPRESSED, VERSION, Batch, decode, decode_journal, encode
+from metering.batch import COMPRESSED, VERSION, Batch, Outline, decode, decode_journal, encode, outline
 from metering.model import JournalEntry
 
 MAX_BATCH_BYTES = 64 * 1024 * 1024  # a payload that unpacks to more is refused before it is unpacked
@@ -114,6 +114,11 @@ def unpack(payload: bytes | memoryview) -> Batch:
 
     """
     return _opened(payload, decode)
+
+
+def unpack_outline(payload: bytes | memoryview) -> Outline:
+    """Return what a payload's batch is about, checked as `unpack` does, for less than its cost. Raises as `unpack`."""
+    return _opened(payload, outline)
 
 
 def unpack_journal(payload: bytes | memoryview) -> Sequence[JournalEntry]:

@@ -6,7 +6,7 @@ that only grows; which of them is current is decided when they are read, so arri
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -30,7 +30,7 @@ READINGS_PER_REQUEST = 25_000  # of joined lines in one body: 0.8 MB, with a poi
 COMPARED_BLOCKS = 5_000  # blocks that are compared with what is stored at a time
 DAY = 86_400 * SECOND
 NEVER = -(2**63)
-EARLIEST, LATEST = -(2**63) // 1000 + DAY, 2**63 // 1000 - DAY  # InfluxDB keeps nanoseconds in 64 bits
+DAYS = range(-(2**63) // 1000 // DAY + 2, 2**63 // 1000 // DAY - 1)  # InfluxDB keeps nanoseconds in 64 bits
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class InfluxWriter:
     def __init__(self, link: InfluxLink, catalogue: Catalogue) -> None:
         self._link = link
         self._catalogue = catalogue
-        self._marks: dict[tuple[str, str], int] = {}
+        self._marks: dict[str, dict[str, int]] = defaultdict(dict)  # by layout, then device
         self._known: set[str] = set()  # devices whose marks are in memory
         self._announced: set[tuple[str, int]] = set()  # (layout, day) whose definition is stored
         self._lines: dict[Layout, LayoutLines] = {}
@@ -83,25 +83,26 @@ class InfluxWriter:
         direct: list[str] = []
         direct_blocks: list[Block] = []
         room = READINGS_PER_REQUEST
-        marks = self._marks
+        layout = None
         for block in blocks:
-            lines = lines_of[id(block.layout)]
-            place = (block.device, lines.key)
-            time = block.measured_at
-            kin = self._kin[lines.key]
-            if time <= marks.get(place, NEVER) or (
-                len(kin) > 1 and any(time <= marks.get((block.device, one.key), NEVER) for one in kin)
-            ):
+            if block.layout is not layout:
+                layout = block.layout
+                lines = lines_of[id(layout)]
+                width, make = len(lines.names), lines.line
+                marks = self._marks[lines.key]
+                kin = [self._marks[one.key] for one in self._kin[lines.key] if one.key != lines.key]
+            device, time = block.device, block.measured_at
+            if time <= marks.get(device, NEVER) or (kin and any(time <= held.get(device, NEVER) for held in kin)):
                 compare.append(block)
                 continue
             try:
-                direct.append(lines.line(block))
+                direct.append(make(block))
             except ValueError as error:
                 tally.rejected.append(Rejected(block, str(error)))
                 continue
             direct_blocks.append(block)
-            marks[place] = time
-            room -= len(block.values)
+            marks[device] = time
+            room -= width
             if room <= 0:
                 self._send(direct, direct_blocks, tally)
                 direct, direct_blocks, room = [], [], READINGS_PER_REQUEST
@@ -111,33 +112,29 @@ class InfluxWriter:
         self._send_quietly(note_lines(self._link, batches))
         return tally.result()
 
-    def _prepare(self, blocks: Iterable[Block]) -> dict[int, LayoutLines]:
+    def _prepare(self, blocks: Sequence[Block]) -> dict[int, LayoutLines]:
         """Return id(layout) -> its lines; marks are read and definitions stored where they are new."""
-        first_of: dict[int, Block] = {}
-        days: set[tuple[int, int]] = set()
-        devices: set[str] = set()
-        for block in blocks:
-            first_of.setdefault(id(block.layout), block)
-            if EARLIEST <= block.measured_at <= LATEST:
-                days.add((id(block.layout), block.measured_at // DAY))
-            devices.add(block.device)
-        if first_of and not self._kin:
+        layouts = {id(block.layout): block.layout for block in blocks}
+        days = {(id(block.layout), block.measured_at // DAY) for block in blocks}
+        devices = {block.device for block in blocks}
+        if layouts and not self._kin:
             self._catalogue.refresh()
         lines_of = {}
-        for identity, block in first_of.items():
-            lines = self._lines.get(block.layout)
+        for identity, layout in layouts.items():
+            lines = self._lines.get(layout)
             if lines is None:
-                lines = self._lines[block.layout] = self._catalogue.add(block.layout)
+                lines = self._lines[layout] = self._catalogue.add(layout)
             lines_of[identity] = lines
         if any(lines.key not in self._kin for lines in lines_of.values()):
             self._relate()
         # The definition goes with every day's data, so that it lives as long as they do, and before them.
-        new = {(lines_of[identity].key, day): lines_of[identity] for identity, day in days}
+        new = {(lines_of[identity].key, day): lines_of[identity] for identity, day in days if day in DAYS}
         new = {key: lines for key, lines in new.items() if key not in self._announced}
         self._send_quietly([layout_line(lines.layout, day * DAY) for (_, day), lines in new.items()])
         self._announced.update(new)
         strange = sorted(devices - self._known)
-        self._marks.update(series_ends(self._link, strange))
+        for (device, key), end in series_ends(self._link, strange).items():
+            self._marks[key][device] = end
         self._known.update(strange)
         return lines_of
 
@@ -183,8 +180,8 @@ class InfluxWriter:
             tally.stored += new
             tally.versions += versions
             tally.duplicates += len(copy.values) - new - versions
-            mark = (block.device, lines.key)
-            self._marks[mark] = max(self._marks.get(mark, NEVER), block.measured_at)
+            marks = self._marks[lines.key]
+            marks[block.device] = max(marks.get(block.device, NEVER), block.measured_at)
         self._send_changed(list(changed.values()), tally)
 
     def _send_changed(self, changed: Sequence[tuple[str, Block, int, int]], tally: _Tally) -> None:
@@ -213,7 +210,7 @@ class InfluxWriter:
                 times[kin.key, block.device].add(block.measured_at)
         together: dict[tuple[str, int, int], list[tuple[str, int, int]]] = defaultdict(list)
         for (key, device), instants in times.items():
-            if (device, key) not in self._marks:
+            if device not in self._marks[key]:
                 continue  # nothing of this layout is stored for the device
             for first, last in runs(sorted(instants)):
                 together[key, first // APART, last // APART].append((device, first, last))
