@@ -25,17 +25,27 @@ BETWEEN = {  # where a head-end is killed, as Python that makes the N-th passage
     "between the receipt and the acknowledgement": ("headend.inbox.mqtt", "MqttDelivery.ack", "before", 20),
     "when the store has it and its cursor has not": ("storage.projection", "Projection._write", "after", 3),
 }
+IN_APPEND = {
+    "before it writes": ("storage.appender", "Appender.write", "before", 30),
+    "when half of it is written": ("os", "pwrite", "half", 30),
+    "when it is written and not synced": ("os", "fdatasync", "before", 30),
+    "when it is synced and not acknowledged": ("storage.appender", "Appender.write", "after", 30),
+    "when its cursor is to be moved": ("storage.cursor", "Cursor.move", "before", 3),
+}
 DIE_AT = """
-import os, signal, {module} as module
-owner, name = "{place}".split(".")
-kept, left = getattr(getattr(module, owner), name), [{count}]
+import functools, os, signal, {module} as module
+*owners, name = "{place}".split(".")
+owner = functools.reduce(getattr, owners, module)
+kept, left = getattr(owner, name), [{count}]
 def die(*given, **named):
     left[0] -= 1
+    if left[0] <= 0 and "{when}" == "half":
+        kept(given[0], given[1][: len(given[1]) // 2], given[2])
     found = kept(*given, **named) if "{when}" == "after" else None
     if left[0] <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return kept(*given, **named) if "{when}" == "before" else found
-setattr(getattr(module, owner), name, die)
+    return found if "{when}" == "after" else kept(*given, **named)
+setattr(owner, name, die)
 """
 
 
@@ -87,6 +97,22 @@ async def test_a_headend_may_die_between_any_two_steps_from_message_to_receipt(t
                 latest = place.receipts[-1]
                 assert committed(place, latest.epoch) >= latest.contiguous, where
         await place.start_headend()
+        await place.settled()
+        await place.check()
+
+
+async def test_a_gateway_may_die_at_any_place_of_an_append(tmp_path: Path):
+    async with Place(tmp_path) as place:
+        await place.start_headend()
+        for where, (module, name, when, count) in IN_APPEND.items():
+            await place.start_gateway(DIE_AT.format(module=module, place=name, when=when, count=count))
+
+            async def dead() -> bool:
+                return place.gateway is not None and place.gateway.returncode == -signal.SIGKILL
+
+            await until(dead, f"the death {where}")
+        await place.start_gateway()
+        await place.appended(5)
         await place.settled()
         await place.check()
 
