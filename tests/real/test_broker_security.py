@@ -14,6 +14,8 @@ from headend.authority import CERTIFICATE_DAYS, Authority, key_of_private, new_a
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.ledger_file import LedgerFile
+from headend.state.held import HeldBack
+from headend.state.store import State
 from metering import timing, wire
 from metering.batch import Batch
 from metering.model import SECOND
@@ -99,15 +101,10 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 async def centre(yard: Yard, tmp_path: Path) -> AsyncIterator[Intake]:
     log = Log.open(tmp_path / "centre")
     inbox = MqttInbox(yard.settings(HEADEND))
-    known = {"g1", "g2"}
-    intake = Intake(
-        inbox,
-        log,
-        LedgerFile(tmp_path / "ledger", log),
-        Quarantine(tmp_path / "bad"),
-        known.__contains__,
-        lambda _g, _d: True,
-    )
+    ledger = LedgerFile(tmp_path / "ledger", log)
+    state = State.open(tmp_path / "state.db")
+    bad = Quarantine(tmp_path / "bad")
+    intake = Intake(inbox, log, ledger, bad, {"g1", "g2"}.__contains__, lambda _g, _d: True, HeldBack(state))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(inbox.run(stop))
@@ -119,6 +116,7 @@ async def centre(yard: Yard, tmp_path: Path) -> AsyncIterator[Intake]:
         await until(listening, "the head-end at the broker")
         yield intake
         stop.set()
+    state.close()
     log.close()
 
 
