@@ -191,6 +191,7 @@ class StreamLink:
         held = set(self._held())
         for number in held - pulls.keys():
             pulls[number] = asyncio.create_task(self._pull(number, client, stream))
+            pulls[number].add_done_callback(_note_end)
         for number in pulls.keys() - held:
             pulls.pop(number).cancel()
         for task in pulls.values():
@@ -243,6 +244,12 @@ class StreamLink:
             elif message.subject == reply and status != _HEARTBEAT:
                 return taken == 0 and status not in {_NOTHING_THERE, _PULL_ENDED}
         return False
+
+
+def _note_end(pull: asyncio.Task[None]) -> None:
+    """Take note of how a pull ended: one that is called off as its connection closes ends with an error of its own."""
+    if not pull.cancelled():
+        pull.exception()
 
 
 def _stream_config(settings: StreamSettings) -> StreamConfig:

@@ -32,6 +32,22 @@ async def place(
         yield made
 
 
+async def test_the_streams_leader_is_killed_and_then_all_three_nodes_at_once(place: ClusterPlace):
+    await place.start("a")
+    await place.receipted()
+    leader = await asyncio.to_thread(place.cluster.leader, "readings")
+    leader.kill()
+    await place.receipted()  # by the two that are left
+    leader.start()
+    await asyncio.to_thread(place.cluster.ready)
+    place.cluster.kill()
+    await asyncio.sleep(1)
+    await asyncio.to_thread(place.cluster.start)
+    await place.receipted()
+    await place.settled()
+    place.check()
+
+
 async def test_one_of_two_head_ends_is_killed_and_the_other_takes_its_partitions(place: ClusterPlace):
     await place.start("a")
     await place.receipted()
@@ -40,5 +56,19 @@ async def test_one_of_two_head_ends_is_killed_and_the_other_takes_its_partitions
     await place.receipted()
     await place.end("a", signal.SIGKILL)
     await place.receipted()  # all by the other
+    await place.settled()
+    place.check()
+
+
+async def test_a_head_end_that_slept_over_its_relief_fights_for_its_partitions_and_doubles_nothing(place: ClusterPlace):
+    await place.start("a")
+    await place.start("b")
+    await place.receipted()
+    for name in ("a", "b"):
+        place.tell(name, signal.SIGSTOP)  # in mid-flow, with messages in its hands
+        await place.receipted()  # all by the other, which took what the sleeper had
+        place.tell(name, signal.SIGCONT)
+        await asyncio.sleep(1)
+    await place.receipted()
     await place.settled()
     place.check()
