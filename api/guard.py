@@ -6,7 +6,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import MEDIA_TYPE, body
 
 MAX_QUERY = 8_192  # bytes
-MAX_BODY = 65_536  # bytes; no route reads that much
+MAX_BODY = 65_536  # bytes; no route reads that much, but
+MAX_CONFIGURATION = 1_048_576  # bytes, of a gateway's configuration
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -30,8 +31,9 @@ class Guard:
         if len(scope["query_string"]) > MAX_QUERY:
             await _refuse(send_guarded, 414, "query-too-long", f"a query has at most {MAX_QUERY} bytes")
             return
-        if _length(scope) > MAX_BODY:
-            await _refuse(send_guarded, 413, "body-too-large", f"a body has at most {MAX_BODY} bytes")
+        limit = MAX_CONFIGURATION if scope["path"].endswith("/configuration") else MAX_BODY
+        if _length(scope) > limit:
+            await _refuse(send_guarded, 413, "body-too-large", f"a body has at most {limit} bytes")
             return
         await self._app(scope, receive, send_guarded)
 

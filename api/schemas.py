@@ -7,6 +7,7 @@ import msgspec
 from api.fleet_views import FLEET_ANSWERS
 from api.problems import Problem
 from api.render import ReadingsPage
+from headend.configurations import ConfigurationView
 from headend.key_office import KeyView
 from headend.kpi.views import CollectionRow, GapRow
 from headend.rows import Row
@@ -181,6 +182,7 @@ ANSWERS = (
     ClockSet,
     CollectionPage,
     KeyView,
+    ConfigurationView,
     KeysPut,
     GapsPage,
     Health,

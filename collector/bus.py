@@ -142,6 +142,10 @@ class Bus:
             meters={meter.id: meter.account.status(meter.circuit) for meter in self._meters.values()},
         )
 
+    def forget(self, meter: str) -> None:
+        """Forget a meter's account and circuit: it hangs here no more, or is another one now."""
+        self._meters.pop(meter, None)
+
     def _meet(self, name: str) -> Meter:
         meters = self._meters
         circuit = Circuit(lambda now: count_failing((meter.circuit for meter in meters.values()), now))

@@ -3,38 +3,36 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from collector.bus import BusStatus
+from collector.bus import Bus, BusStatus
 from collector.capabilities import ClockReading
-from collector.drivers.dlms_push import Pushed
 from collector.links import Link
-from collector.mqtt import ListenerStatus, MqttListener
+from collector.mqtt import ListenerStatus
+from gateway.changes import Changes
 from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
-from gateway.dlms_pushes import make_push_listener
 from gateway.epoch import FILE as EPOCH_FILE
 from gateway.epoch import load_epoch
+from gateway.fieldwork import Fieldwork, Lasting
 from gateway.key_desk import KeyDesk
 from gateway.last import LastValues
-from gateway.lines import make_bus_meters, make_buses, make_link, make_mqtt_meters, make_mqtt_settings, open_keys
-from gateway.memories import Kept, Memories, MemoryStatus
+from gateway.lines import make_buses, make_link, open_keys
+from gateway.memories import Kept, MemoryStatus
 from gateway.meters import BusMeter
 from gateway.past import newest_at, remember
-from gateway.promised import Promised
 from gateway.push import PushSlots
 from gateway.reading import Reading
 from gateway.recorder import Recorder, RecorderStatus
-from gateway.schedule import Schedule, ScheduledRead, spread_offset
 from gateway.settings import GatewayFile
 from gateway.settings_bus import BusSettings
 from gateway.work import MeterWork
 from metering import events
-from metering.errors import RefusedError
+from metering.errors import ConfigError, RefusedError
 from metering.model import Block
 from metering.wire import Control
 from storage.log import Log
@@ -42,7 +40,6 @@ from storage.quarantine import Quarantine
 
 CLOCK_CHECK_S = 1.0
 TRIM_S = 60.0
-AFRESH_S = 86400  # how often registers that a meter refused are asked for once more
 
 logger = structlog.get_logger(__name__)
 
@@ -69,9 +66,7 @@ class Gateway:
         self, file: GatewayFile, log: Log, quarantine: Quarantine, link_of: Callable[[BusSettings], Link] = make_link
     ) -> None:
         gateway = file.gateway
-        self._file = file
         self._log = log
-        self._quarantine = quarantine
         self.source = f"gateway:{gateway.id}"
         self.clock = Clock(newest_at(log))
         self.last = LastValues()
@@ -83,79 +78,135 @@ class Gateway:
             commit_every_s=gateway.log.commit_every,
             on_committed=kept.accounts.committed,
         )
+        self._link_of = link_of
         self._buses = make_buses(file, self.clock.now, self._circuit, link_of)
         self._keys = open_keys(file, load_epoch(gateway.data / EPOCH_FILE, log.epoch))
-        self._meters = make_bus_meters(file, self._holes, self._keys)
-        mqtt = make_mqtt_meters(file)
-        periods = {m.id: int((m.schedule or file.schedule).registers or 0) for m in file.meter if m.topic is not None}
-        self._push = PushSlots(periods)
-        self._listener = self._make_listener(mqtt)
-        self._pushes = make_push_listener(
-            file, self._meters.values(), self._pushed, self._bad_push, clock=self.clock.now
-        )
-        self._watch = RegisterWatch({meter.id: meter.profile.moduli() for meter in self._meters.values()})
-        self._promised = Promised(gateway.data / "promises.json", self._meters.values(), mqtt, periods)
-        self._schedule = Schedule(self.clock)
         self._work = MeterWork(self._buses, self._raise_event, self._keys)
         self._reading = Reading(self._work, self.clock, self._take, self._spawn, self._learned)
-        self._memories = Memories(
-            file,
-            kept,
-            self._meters.values(),
-            self._work,
-            self._recorder,
+        self._lasting = Lasting(
             self.clock,
+            self._recorder,
             quarantine,
-            self._promised,
+            self._keys,
+            kept,
+            self._buses,
+            self._work,
+            self._reading,
             take=self._take,
             spawn=self._spawn,
             learned=self._learned,
+            holes=self._holes,
+            published=self._published,
         )
+        self._field = Fieldwork(file, self._lasting)
+        self._periods = dict(self._field.periods)
+        self._push = PushSlots(self._periods)
+        self._moduli = {meter.id: meter.profile.moduli() for meter in self._field.meters.values()}
+        self._watch = RegisterWatch(self._moduli)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
         self._promising = asyncio.Lock()
+        self._changing = asyncio.Lock()
 
     # --- for the wiring -----------------------------------------------------------------------------------------------
 
     def key_desk(self, boot: Callable[[], str]) -> KeyDesk | None:
         """Return what answers a head-end about meter keys; None where there is no key store."""
-        return KeyDesk(self._file.gateway.id, self._keys, self._recorder, boot) if self._keys is not None else None
+        return (
+            KeyDesk(self._field.file.gateway.id, self._keys, self._recorder, boot) if self._keys is not None else None
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""
         remember(self._log, self._watch)
-        gateway = self._file.gateway
-        self._reading.plan(self._schedule, self._meters.values(), gateway.id, gateway.jitter)
-        self._memories.plan(self._schedule)
-        at = spread_offset(gateway.id, AFRESH_S)
-        self._schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
         await self._keep_promises()
-        # Meters, plans and settings live until the end: the collector of cycles need not walk them again and again,
-        # which at 20,000 meters took half as much time as reading them.
-        gc.collect()
-        gc.freeze()
         recording_ends = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             recorder = group.create_task(self._recorder.run(recording_ends))
-            group.create_task(self._schedule.run(stop))
+            self._field.begin(group)
+            self._group = group
+            # Meters, plans and settings live until the end: the collector of cycles need not walk them again and
+            # again, which at 20,000 meters took half as much time as reading them.
+            gc.collect()
+            gc.freeze()
             group.create_task(self._watch_clock(stop))
             group.create_task(self._trim(stop))
-            group.create_task(self._memories.run(stop))
-            if self._listener is not None:
-                group.create_task(self._listener.run(stop))
-            if self._pushes is not None:
-                group.create_task(self._pushes.run(stop))
             await stop.wait()
-            await self._end_tasks()
-            for bus in self._buses.values():
-                await bus.close()
+            async with self._changing:
+                self._group = None
+                await self._end_tasks()
+                for bus in self._buses.values():
+                    await bus.close()
+                await self._field.give_way()
             self._recorder.raise_event(events.GATEWAY_STOPPED)
             recording_ends.set()
             await recorder
-        await self._memories.keep()
+        await self._field.memories.keep()
         gc.unfreeze()
         if self._keys is not None:
             self._keys.close()
+
+    async def change(self, file: GatewayFile) -> Changes:
+        """Go over to another configuration while running, and return what changed.
+
+        Buses whose own table is the same keep their connections, circuits and queues, meters that are the same what
+        is known of them; what is on its way from any meter still goes into the log.
+
+        Raises:
+            ConfigError, StorageError: it cannot be used; everything goes on as before.
+
+        """
+        async with self._changing:
+            if self._group is None:
+                raise ConfigError("the gateway does not run")
+            before, after = self._field, Fieldwork(file, self._lasting, self._field)
+            opened = {bus.id: bus for bus in file.bus if bus.id in after.changes.opened}
+            made = {
+                name: Bus(self._link_of(bus), clock=self.clock.now, on_circuit=self._circuit)
+                for name, bus in opened.items()
+            }
+            await before.give_way(after)
+            closing = [self._buses.pop(name) for name in after.changes.closed]
+            self._buses.update(made)
+            self._forget(before, after)
+            self._field = after
+            after.begin(self._group, before)
+            for bus in closing:
+                await bus.close()
+        await self._keep_promises()
+        return after.changes
+
+    def _forget(self, before: Fieldwork, after: Fieldwork) -> None:
+        """Let go what was known of meters that are gone or changed, and learn what is to be known of the new ones."""
+        for meter in before.meters.values():
+            if meter.id not in after.changes.kept:
+                self._work.forget(meter.id)
+                bus = self._buses.get(meter.settings.bus or "")
+                if bus is not None:
+                    bus.forget(meter.id)
+        self._moduli.clear()
+        self._moduli.update({meter.id: meter.profile.moduli() for meter in after.meters.values()})
+        self._periods.clear()
+        self._periods.update(after.periods)
+
+    def answering(self, buses: Collection[str]) -> dict[str, list[str]]:
+        """Return, for each of these buses, the meters that have answered there and whose circuit is closed."""
+        return {
+            name: [
+                meter
+                for meter, each in self._buses[name].status().meters.items()
+                if each.ok and each.circuit == "closed"
+            ]
+            for name in buses
+            if name in self._buses
+        }
+
+    async def journal(self, kind: str, name: str, state: str, **detail: str) -> int:
+        """Write what became of something that a head-end asked for; return a seq of the log not below its own."""
+        self._recorder.journal(kind, name, state, **detail)
+        await self._recorder.commit()
+        return self._log.next_seq - (0 if self._recorder.status().refusal else 1)
 
     async def read_now(self, device: str) -> list[Block]:
         """Read one meter on demand: all its values, recorded as such, and returned.
@@ -169,7 +220,7 @@ class Gateway:
 
     async def read_clock(self, device: str) -> ClockReading:
         """Read a meter's clock now. Raises `MeterError`; `RefusedError` where it has none that can be read."""
-        return await self._memories.read_clock(self._meter(device))
+        return await self._field.memories.read_clock(self._meter(device))
 
     async def set_clock(self, device: str, by: str) -> tuple[ClockReading, ClockReading]:
         """Set a meter's clock on a person's order, after the rows that it touches were read; how it was, and is.
@@ -181,14 +232,14 @@ class Gateway:
             MeterError: it could not be done; says whose fault it is.
 
         """
-        return await self._memories.set_clock(self._meter(device), by)
+        return await self._field.memories.set_clock(self._meter(device), by)
 
     def backfill(self, control: Control) -> None:
         """Have intervals of a meter read anew from its own memory, as a head-end asks.
 
         The journal answers `taken`, or `refused` with the reason; the rows themselves say the rest.
         """
-        refusal = self._memories.ask_again(control.device, control.start, control.end)
+        refusal = self._field.memories.ask_again(control.device, control.start, control.end)
         detail = {"reason": refusal} if refusal else {}
         self._recorder.journal("backfill", control.id, "refused" if refusal else "taken", **detail)
 
@@ -197,7 +248,7 @@ class Gateway:
         await self._end_tasks()
         for bus in self._buses.values():
             await bus.close()
-        await self._memories.keep()
+        await self._field.memories.keep()
         if self._keys is not None:
             self._keys.close()
 
@@ -208,19 +259,19 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """Return how everything fares."""
         return GatewayStatus(
-            self._file.gateway.id,
-            len(self._meters) + (len(self._listener.status().meters) if self._listener else 0),
+            self._field.file.gateway.id,
+            len(self._field.meters) + (len(self._field.listener.status().meters) if self._field.listener else 0),
             {name: bus.status() for name, bus in self._buses.items()},
-            self._listener.status() if self._listener else None,
+            self._field.listener.status() if self._field.listener else None,
             self._recorder.status(),
             self.clock.suspect,
             self.clock.steps,
             self._work.refused,
-            self._memories.status(),
+            self._field.memories.status(),
         )
 
     def _meter(self, device: str) -> BusMeter:
-        meter = self._meters.get(device)
+        meter = self._field.meters.get(device)
         if meter is None:
             raise RefusedError("it cannot be asked: it publishes by itself, or it was removed", code=0, meter=device)
         return meter
@@ -241,7 +292,7 @@ class Gateway:
             checked = [suspect_clock(block) for block in checked]
         for block in checked:
             self.last.take(block)
-            self._memories.polled(block)
+            self._field.memories.polled(block)
         self._recorder.add(checked)
 
     async def _end_tasks(self) -> None:
@@ -251,28 +302,11 @@ class Gateway:
 
     # --- what happens by itself ---------------------------------------------------------------------------------------
 
-    def _make_listener(self, meters: Sequence[Any]) -> MqttListener | None:
-        if not meters or self._file.mqtt is None:
-            return None
-        settings = make_mqtt_settings(self._file.mqtt, self._file.gateway.id)
-        return MqttListener(settings, meters, self._published, self._malformed, clock=self.clock.now)
-
     def _published(self, block: Block) -> None:
         placed = self._push.place(block)
-        if self._promised.is_new(placed):
+        if self._field.promised.is_new(placed):
             self._learned()
         self._take([placed])
-
-    def _malformed(self, topic: str, payload: bytes, reason: str) -> None:
-        self._quarantine.put(f"mqtt:{topic}", reason, payload)
-
-    def _pushed(self, pushed: Pushed) -> None:
-        self._take(pushed.blocks)
-        for event in pushed.events:
-            self._recorder.note(event)
-
-    def _bad_push(self, source: str, payload: bytes, reason: str) -> None:
-        self._quarantine.put(f"push:{source}", reason, payload)
 
     def _raise_event(self, kind: events.EventType, device: str = "", **detail: str) -> None:
         logger.error("a meter is not read", meter=device, kind=kind.name, **detail)
@@ -281,15 +315,9 @@ class Gateway:
     def _circuit(self, meter: str, opened: bool, reason: str) -> None:  # noqa: FBT001 - the bus's own signature
         kind = events.METER_SILENT if opened else events.METER_BACK
         self._recorder.raise_event(kind, meter, reason=reason)
-        if not opened and meter in self._meters:
-            self._meters[meter].ask_afresh()
-            self._memories.back(self._meters[meter])
-
-    def _ask_afresh(self, slot: int) -> None:
-        del slot
-        for meter in self._meters.values():
-            meter.ask_afresh()
-        self._recorder.promise(self._promised.open)  # an eviction may have taken the record that told them
+        if not opened and meter in self._field.meters:
+            self._field.meters[meter].ask_afresh()
+            self._field.memories.back(self._field.meters[meter])
 
     def _holes(self, meter: str, holes: object) -> None:
         registers = str(holes)
@@ -304,12 +332,12 @@ class Gateway:
     async def _keep_promises(self) -> None:
         """Tell the log what is promised from now on, and only then write it down as told."""
         async with self._promising:
-            self._recorder.promise(self._promised.settle(self.clock.now()))
+            self._recorder.promise(self._field.promised.settle(self.clock.now()))
             await self._recorder.commit()
             if self._recorder.status().refusal:
                 return
             try:
-                await asyncio.to_thread(self._promised.keep)
+                await asyncio.to_thread(self._field.promised.keep)
             except OSError as error:  # told again at the next change or start: the log takes it for the same promise
                 logger.warning("the promises could not be written down", reason=str(error))
 
@@ -320,7 +348,7 @@ class Gateway:
             if step is not None:
                 logger.error("the clock stepped", seconds=round(step.seconds, 3))
                 self._recorder.raise_event(events.CLOCK_STEPPED, seconds=f"{step.seconds:.3f}")
-                self._schedule.restart()
+                self._field.schedule.restart()
 
     async def _trim(self, stop: asyncio.Event) -> None:
         """Let the log give up what its limits no longer hold, now and then."""

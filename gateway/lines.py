@@ -1,6 +1,6 @@
 """Makes the wires and the readers of a gateway from its settings. It starts nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from collector.bus import Bus
@@ -42,11 +42,16 @@ def make_buses(
     return {settings.id: Bus(link_of(settings), clock=clock, on_circuit=on_circuit) for settings in file.bus}
 
 
-def make_bus_meters(file: GatewayFile, on_holes: OnHoles, keys: Keys | None = None) -> dict[str, BusMeter]:
-    """Return the meters that are read over a bus and not removed, by id."""
+def make_bus_meters(
+    file: GatewayFile,
+    on_holes: OnHoles,
+    keys: Keys | None = None,
+    known: Mapping[str, BusMeter] | None = None,
+) -> dict[str, BusMeter]:
+    """Return the meters that are read over a bus and not removed, by id; those of `known` are taken as they are."""
     buses = {settings.id: settings for settings in file.bus}
     return {
-        meter.id: make_bus_meter(file, meter, buses[meter.bus], on_holes, keys)
+        meter.id: (known or {}).get(meter.id) or make_bus_meter(file, meter, buses[meter.bus], on_holes, keys)
         for meter in file.meter
         if meter.bus is not None and meter.removed is None
     }

@@ -50,6 +50,16 @@ class Schedule:
         self._reads.append(read)
         heapq.heappush(self._due, (self._next(read, self._clock.now()), len(self._reads) - 1))
 
+    def take_over(self, earlier: "Schedule") -> None:
+        """Go on where an earlier schedule stood with the reads that both have: no boundary is missed or read twice."""
+        due = earlier.due()
+        self._due = [(due.get(_key_of(self._reads[index]), instant), index) for instant, index in self._due]
+        heapq.heapify(self._due)
+
+    def due(self) -> dict[tuple[str, int, float], int]:
+        """Return when each read, by name, interval and offset, is due next."""
+        return {_key_of(self._reads[index]): instant for instant, index in self._due}
+
     def restart(self) -> None:
         """Begin anew from the present: the clock has stepped."""
         now = self._clock.now()
@@ -78,3 +88,7 @@ class Schedule:
         """Return the first instant after `after` at which the read is due."""
         offset = round(read.offset_s * SECOND)
         return slot_at_or_before(after - offset, read.interval) + read.interval * SECOND + offset
+
+
+def _key_of(read: ScheduledRead) -> tuple[str, int, float]:
+    return read.name, read.interval, read.offset_s

@@ -121,6 +121,8 @@ class GatewaySettings(Strict):
     jitter: Duration = 5.0
     profiles: FilePath | None = None  # a folder with further meter models
     log: LogSettings = LogSettings()
+    # How long a configuration from afar has to prove itself before the gateway goes back to the one before
+    trial: Duration = Field(300.0, ge=1, le=86400)
 
 
 class KeySettings(Strict):
@@ -153,15 +155,20 @@ class ClockSettings(Strict):
     limit: Duration = Field(60.0, ge=1, le=900)
 
 
-class GatewayFile(Strict):
-    """A gateway's part of a configuration file."""
+class FieldFile(Strict):
+    """What a gateway does in the field: the part of its file that a head-end may replace from afar."""
 
-    gateway: GatewaySettings
     schedule: ScheduleSettings = ScheduleSettings()
     bus: list[BusSettings] = Field(default_factory=list)
     meter: list[MeterSettings] = Field(default_factory=list)
     mqtt: BrokerSettings | None = None
-    uplink: BrokerSettings | None = None  # the head-end's broker: `metergate gateway` then sends there
-    keys: KeySettings | None = None
     push: PushSettings | None = None
     clock: ClockSettings = ClockSettings()
+
+
+class GatewayFile(FieldFile):
+    """A gateway's part of a configuration file."""
+
+    gateway: GatewaySettings
+    uplink: BrokerSettings | None = None  # the head-end's broker: `metergate gateway` then sends there
+    keys: KeySettings | None = None

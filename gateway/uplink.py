@@ -30,7 +30,7 @@ from metering.errors import LinkDownError, StorageError
 from metering.model import SECOND, Skipped
 from metering.ranges import Ranges
 from metering.timing import now
-from metering.wire import Control, Receipt, Status, Up, WireError
+from metering.wire import ConfigOffer, Control, Receipt, Status, Up, WireError
 from mqtt.client import MqttSettings, Will
 from mqtt.loop import ConnectionStatus, MqttConnection
 from storage.log import Log, Record
@@ -49,6 +49,7 @@ BIRTH_S = 10.0  # until a birth without an answer is repeated
 STATUS_S = 300.0
 MAX_ROUND_TRIP_S = 5.0  # of a birth and its receipt; a longer one says too little of our clock
 TICK_S = 0.5
+LEAVES = ("receipt", "control", "config")  # of the topics that a head-end speaks on
 MAX_CONTROLS = 100  # ids of controls that were done, to know them again
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Facts(NamedTuple):
     meters: int = 0
     clock_suspect: bool = False
     version: str = ""
+    config_version: int = 0
 
 
 class Flight(NamedTuple):
@@ -103,6 +105,7 @@ class Uplink:
         on_control: Mapping[str, Callable[[Control], None]] | None = None,
         on_receipt: Callable[[int], None] | None = None,
         on_put_back: Callable[[str], None] | None = None,
+        on_offer: Callable[[ConfigOffer], None] | None = None,
     ) -> None:
         self._log = log
         self._state = state
@@ -111,6 +114,7 @@ class Uplink:
         self._on_control = dict(on_control or {})
         self._on_receipt = on_receipt
         self._on_put_back = on_put_back
+        self._on_offer = on_offer
         self._cursor = log.cursor(CURSOR, "first")
         self._epoch = load_epoch(state, log.epoch)
         self._boot = secrets.token_hex(8)
@@ -127,7 +131,7 @@ class Uplink:
             on_down=self._down,
             will=Will(wire.topic(gateway, "status"), gone),
         )
-        self._connection.subscribe([wire.topic(gateway, "receipt"), wire.topic(gateway, "control")])
+        self._connection.subscribe([wire.topic(gateway, leaf) for leaf in LEAVES])
         self._have = Ranges()
         self._contiguous = 0
         self._fence = 0  # the highest of this connection's receipts
@@ -160,6 +164,10 @@ class Uplink:
     def boot(self) -> str:
         """Return the random id of this run."""
         return self._boot
+
+    def holds(self, seq: int) -> bool:
+        """Tell whether the head-end has this record, as far as its receipts say."""
+        return self._have.count(seq, seq + 1) > 0
 
     def status(self) -> UplinkStatus:
         """Return how it fares."""
@@ -222,6 +230,8 @@ class Uplink:
                 self._receipts.append(wire.decode(bytes(message.payload), Receipt))
             elif leaf == "control":
                 self._control(wire.decode(bytes(message.payload), Control))
+            elif leaf == "config" and self._on_offer is not None:
+                self._on_offer(wire.decode(bytes(message.payload), ConfigOffer))
         except WireError as error:
             _log.warning("a message of the head-end that cannot be read", leaf=leaf, reason=str(error))
         self._wake.set()
@@ -399,6 +409,7 @@ class Uplink:
             facts.clock_suspect,
             self._offset_ms,
             at=(at := now()),
+            config_version=facts.config_version,
         )
         self._born_at = at
         self._connection.publish(wire.topic(self._gateway, "status"), wire.encode(status), retain=True)

@@ -116,6 +116,11 @@ class MeterWork:
             meter.identified = meter.identified and error.kind in NOT_ASKED
             raise
 
+    def forget(self, meter: str) -> None:
+        """Forget what was found about a meter that is gone, or hangs elsewhere now."""
+        for known in (self._wrong, self._locked, self._held):
+            known.pop(meter, None)
+
     def may_use_secrets(self, meter: BusMeter) -> bool:
         """Tell whether a meter may be shown its secrets, those of now: not while it has refused them."""
         locked = self._locked.get(meter.id, "")

@@ -11,6 +11,7 @@ import msgspec
 
 from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
 from headend.completeness import Completeness
+from headend.configurations import ConfigurationOffice
 from headend.derive import Moduli
 from headend.key_office import KeyOffice
 from headend.kpi.desk import CollectionDesk
@@ -75,10 +76,12 @@ class Office:
         unpack: Unpack = codec.unpack,
         collection: CollectionDesk | None = None,
         keys: KeyOffice | None = None,
+        configurations: ConfigurationOffice | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
         self.keys = keys
+        self.configurations = configurations
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

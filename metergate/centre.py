@@ -11,6 +11,7 @@ import structlog
 
 from collector.mqtt_profile import MqttProfile
 from gateway.models import load_any
+from headend.configurations import ConfigurationOffice
 from headend.enrolling import Enrolling
 from headend.fleet import Fleet
 from headend.held import Releaser
@@ -24,6 +25,8 @@ from headend.kpi.collection import Collection
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
 from headend.service import Office
+from headend.state.configs import Configs
+from headend.state.gateways import Gateways
 from headend.state.held import HeldBack
 from headend.state.keys import KeyBook
 from headend.state.registry import DatabaseRegistry
@@ -34,6 +37,7 @@ from metergate.collecting import collect_of_headend
 from metergate.headend_file import HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
+from metergate.remote import check_remote
 from metering.errors import ConfigError
 from metering.ports import ReadingsStore
 from storage.codec import count
@@ -63,6 +67,7 @@ class Centre:
     collection: Collection
     journal: JournalReader
     keys: KeyOffice
+    configurations: ConfigurationOffice
     fleet: Fleet
     enrolling: Enrolling | None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,6 +84,7 @@ class Centre:
             group.create_task(self.releaser.run(self.stop))
             group.create_task(self.journal.run(self.stop))
             group.create_task(self.keys.run(self.stop))
+            group.create_task(self.configurations.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
             welcome = group.create_task(self._welcome())
@@ -148,7 +154,10 @@ def build(file: HeadendFile) -> Centre:
         inbox.publish,
         FloorTeller(book, inbox.publish, lambda: runs_of(intake), lambda: (journal.position, log.next_seq)),
     )
-    journal = JournalReader(log, keys.handlers())
+    configurations = ConfigurationOffice(
+        Configs(state), Gateways(state), inbox.publish, lambda text: check_remote(text, file.headend.profiles)
+    )
+    journal = JournalReader(log, {**keys.handlers(), **configurations.handlers()})
     office = Office(
         registry,
         store,
@@ -160,6 +169,7 @@ def build(file: HeadendFile) -> Centre:
         measures=[lambda: measures(inbox, intake, projection), desk.measures],
         collection=desk,
         keys=keys,
+        configurations=configurations,
     )
     return Centre(
         file,
@@ -175,6 +185,7 @@ def build(file: HeadendFile) -> Centre:
         collection,
         journal,
         keys,
+        configurations,
         build_fleet(file, state, registry, intake, enrolling),
         enrolling,
     )

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 from collector.links import Link
 from gateway.app import Gateway
 from gateway.epoch import FILE as EPOCH_FILE
 from gateway.lines import make_link, make_mqtt_settings
+from gateway.remote.trial import Configurer, start_with
+from gateway.remote.versions import Versions
 from gateway.settings_bus import BusSettings
 from gateway.uplink import Facts, Uplink
 from metergate.parts import CURSOR, QUARANTINE_BYTES, open_log
+from metergate.remote import load_remote
 from metergate.site import SiteFile
 from metering.errors import ConfigError
 from storage.quarantine import Quarantine
@@ -33,9 +37,13 @@ class EdgeParts:
         data.mkdir(parents=True, exist_ok=True)
         self.site = site
         self.log = open_log(site)
+        self.versions = Versions(data)
         try:
             self.log.drop_cursor(CURSOR)  # of a store that this gateway no longer has; it would hold the log for ever
-            self.gateway = Gateway(site, self.log, Quarantine(data / "quarantine", QUARANTINE_BYTES), link_of)
+            load = partial(load_remote, site)
+            now = start_with(self.versions, load, site)
+            self.gateway = Gateway(now, self.log, Quarantine(data / "quarantine", QUARANTINE_BYTES), link_of)
+            self.configurer = Configurer(self.gateway, self.versions, load, site, self._holds)
             desk = self.gateway.key_desk(lambda: self.uplink.boot)
             self.uplink = Uplink(
                 self.log,
@@ -46,6 +54,7 @@ class EdgeParts:
                 on_control={"backfill": self.gateway.backfill, **(desk.controls() if desk is not None else {})},
                 on_put_back=desk.put_back if desk is not None else None,
                 on_receipt=on_receipt,
+                on_offer=self.configurer.offer,
             )
             if desk is not None:
                 desk.begin()
@@ -53,9 +62,12 @@ class EdgeParts:
             self.log.close()
             raise
 
+    def _holds(self, seq: int) -> bool:
+        return self.uplink.holds(seq)
+
     def _facts(self) -> Facts:
         status = self.gateway.status()
-        return Facts(status.meters, status.clock_suspect, version("metergate"))
+        return Facts(status.meters, status.clock_suspect, version("metergate"), self.versions.standing.applied)
 
 
 async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
@@ -65,8 +77,10 @@ async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
         late_stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(parts.uplink.run(late_stop))
+            configuring = group.create_task(parts.configurer.run(stop))
             leave = group.create_task(_leave(parts.uplink, stop))
             await parts.gateway.run(stop)
+            await configuring
             leave.cancel()
             late_stop.set()  # what has no receipt yet is in the log and goes up at the next start
         if parts.uplink.told_to_leave.is_set():

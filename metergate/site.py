@@ -74,11 +74,11 @@ def load_site(path: Path) -> SiteFile:
     unique(path, ("bus",), "id", [bus.id for bus in site.bus])
     unique(path, ("meter",), "id", [meter.id for meter in site.meter])
     check_meters(path, site)
-    _check_points(path, site.meter)
+    check_points(path, site.meter)
     return site
 
 
-def _check_points(path: Path, meters: Sequence[MeterSettings]) -> None:
+def check_points(path: Path, meters: Sequence[MeterSettings]) -> None:
     """One meter point has one region and zone, and one device at a time."""
     first: dict[str, MeterSettings] = {}
     for index, meter in enumerate(meters):

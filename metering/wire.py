@@ -14,7 +14,9 @@ from metering.model import Skipped
 
 VERSION = 1
 MAX_UP_BYTES = 1 << 20  # of one `up` payload; a longer one is refused before it is looked into
-MAX_SMALL_BYTES = 64 * 1024  # of every other payload
+MAX_SMALL_BYTES = 64 * 1024  # of every other payload, but
+MAX_OFFER_BYTES = 512 * 1024  # of a configuration
+MAX_CONFIG_BYTES = 1 << 20  # of its TOML: some 4,000 meters
 MAX_RECORDS = 1024  # in one `Up`
 MAX_HELD = 256  # ranges in one receipt: the lowest ones
 MAX_SEQ = 2**62
@@ -109,12 +111,14 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConfigOffer(msgspec.Struct, frozen=True):
-    """A version of a gateway's configuration, signed; the gateway checks it before it takes it."""
+    """A version of a gateway's configuration: `body` is its TOML, compressed with zstd.
 
-    id: Name
-    version: int
+    It carries no signature: the connection says who speaks, and what a thief of the head-end must never change, who
+    may cut a supply, is no part of any configuration.
+    """
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     body: bytes
-    signature: bytes
 
 
 def topic(gateway: str, leaf: str) -> str:
@@ -171,7 +175,7 @@ def decode(payload: bytes | memoryview, kind: type[_Message]) -> _Message:
         WireError: too long, or not such a message.
 
     """
-    limit = MAX_UP_BYTES if kind is Up else MAX_SMALL_BYTES
+    limit = {Up: MAX_UP_BYTES, ConfigOffer: MAX_OFFER_BYTES}.get(kind, MAX_SMALL_BYTES)
     if len(payload) > limit:
         raise WireError(f"a payload of {len(payload)} bytes; the limit is {limit}")
     if not payload:

@@ -1,6 +1,6 @@
-"""Gateways and the versions of their configuration. Not how they enrol, nor who may change them."""
+"""Gateways as the head-end knows them. Not how they enrol, nor who may change them."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -8,9 +8,7 @@ import sqlalchemy as sa
 from headend.state.revision import bump
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import certificates, configs, enrolment_tokens, gateways
-
-ConfigState = Literal["offered", "applied", "refused", "rolled-back"]
+from headend.state.tables import certificates, enrolment_tokens, gateways
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -29,15 +27,6 @@ class Gateway(msgspec.Struct, frozen=True):
     status: str = ""
     last_seen: int | None = None
     config_version: int = 0  # the one that it has applied; 0: none
-
-
-class Config(msgspec.Struct, frozen=True):
-    """One version of a gateway's configuration. `body` never changes once it was offered."""
-
-    gateway: str
-    version: int
-    body: bytes
-    state: ConfigState
 
 
 class Gateways:
@@ -109,47 +98,3 @@ def _revoke(connection: sa.Connection, gateway: str, now: int) -> bool:
     unused = (enrolment_tokens.c.gateway == gateway, enrolment_tokens.c.used_at.is_(None))
     connection.execute(sa.delete(enrolment_tokens).where(*unused))
     return done > 0
-
-
-class Configs:
-    """Versions of each gateway's configuration, counted up from 1."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def offer(self, gateway: str, body: bytes) -> Config:
-        """Keep a new version and return it. The newest version's body again is that version."""
-        return self._state.write(lambda connection: _offer(connection, gateway, body))
-
-    def newest(self, gateway: str) -> Config | None:
-        """Return the newest version, or None where there is none."""
-        return self._state.read(lambda connection: _newest(connection, gateway))
-
-    def get(self, gateway: str, version: int) -> Config | None:
-        """Return one version, or None where there is none."""
-        query = sa.select(configs).where(configs.c.gateway == gateway, configs.c.version == version)
-        return _config(self._state.read(lambda connection: connection.execute(query).one_or_none()))
-
-    def mark(self, gateway: str, version: int, state: ConfigState) -> bool:
-        """Note what became of a version. Return False where there is none."""
-        key = (configs.c.gateway == gateway, configs.c.version == version)
-        statement = sa.update(configs).where(*key).values(state=state)
-        return self._state.write(lambda connection: connection.execute(statement).rowcount) > 0
-
-
-def _offer(connection: sa.Connection, gateway: str, body: bytes) -> Config:
-    last = _newest(connection, gateway)
-    if last is not None and last.body == body and last.state == "offered":
-        return last
-    new = Config(gateway, last.version + 1 if last is not None else 1, body, "offered")
-    put(connection, configs, msgspec.structs.asdict(new))
-    return new
-
-
-def _newest(connection: sa.Connection, gateway: str) -> Config | None:
-    query = sa.select(configs).where(configs.c.gateway == gateway).order_by(configs.c.version.desc()).limit(1)
-    return _config(connection.execute(query).one_or_none())
-
-
-def _config(row: Any) -> Config | None:  # noqa: ANN401 - a row has the type of its query
-    return None if row is None else Config(row.gateway, row.version, bytes(row.body), row.state)

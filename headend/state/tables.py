@@ -186,6 +186,8 @@ configs = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),  # when it was put here
+    sa.Column("reason", sa.Text, nullable=False),  # why it was refused or rolled back
 )
 
 counters = sa.Table(

@@ -61,7 +61,7 @@ def shown(blocks: list[Block]) -> set[str]:
 
 @pytest.mark.parametrize(
     "occasion",
-    [lambda g: g._circuit("m", opened=False, reason="it answers again"), lambda g: g._ask_afresh(0)],
+    [lambda g: g._circuit("m", opened=False, reason="it answers again"), lambda g: g._field._ask_afresh(0)],
     ids=["back after silence", "once a day"],
 )
 async def test_what_was_refused_for_a_while_is_asked_for_again(
@@ -73,21 +73,21 @@ async def test_what_was_refused_for_a_while_is_asked_for_again(
     assert DEMAND not in shown(await gateway.read_now("m"))
     occasion(gateway)
     assert DEMAND in shown(await gateway.read_now("m"))
-    assert not gateway._meters["m"].afresh
+    assert not gateway._field.meters["m"].afresh
 
 
 async def test_a_meter_that_still_lacks_them_is_found_out_once_more(gateway: Gateway, registers: Registers):
     registers.missing = frozenset({84, 85})
     before = shown(await gateway.read_now("m"))
-    gateway._ask_afresh(0)
+    gateway._field._ask_afresh(0)
     assert shown(await gateway.read_now("m")) == before
-    assert gateway._meters["m"].everything.holes
+    assert gateway._field.meters["m"].everything.holes
 
 
 async def test_open_promises_are_told_again_each_day_as_an_eviction_may_have_taken_them(gateway: Gateway):
     await gateway._keep_promises()
     await gateway._keep_promises()
-    gateway._ask_afresh(0)
+    gateway._field._ask_afresh(0)
     await gateway._recorder.commit()
     told = [unpack(item.payload).expectations for item in gateway._log.read(1, 100) if isinstance(item, Record)]
     first, again = [each for each in told if each]

@@ -40,10 +40,10 @@ def push(name: bytes) -> bytes:
 
 async def test_a_push_is_taken_and_a_strangers_is_quarantined(tmp_path: Path):
     gateway = gateway_of(tmp_path, push={"listen": "127.0.0.1:0"})
-    driver: Any = gateway._meters["m"].driver
+    driver: Any = gateway._field.meters["m"].driver
     for obis in ("1-0:1.8.0*255", "1-0:2.8.0*255"):
         driver.scalers[Attribute(3, obis, 3)] = ScalerUnit(0, 30)
-    pushes = gateway._pushes
+    pushes = gateway._field.pushes
     assert pushes is not None
     host, port = await pushes.start()
     reader, writer = await asyncio.open_connection(host, port)
@@ -53,12 +53,12 @@ async def test_a_push_is_taken_and_a_strangers_is_quarantined(tmp_path: Path):
     writer.close()
     await pushes.close()
     assert pushes.status.taken == 1
-    assert len(gateway._quarantine) == 1
+    assert len(gateway._lasting.quarantine) == 1
     assert "123456" in str(gateway._recorder._blocks)
     gateway._log.close()
 
 
 def test_without_the_setting_nobody_listens(tmp_path: Path):
     gateway = gateway_of(tmp_path)
-    assert gateway._pushes is None
+    assert gateway._field.pushes is None
     gateway._log.close()

@@ -1,9 +1,11 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headend.audit.chain import Entry
 from headend.state.assignments import Assignment, Assignments
+from headend.state.configs import Configs
 from headend.state.gaps import Gap, Gaps, GapsQuery, SeqGap, SeqGaps
-from headend.state.gateways import Configs, Gateway, Gateways
+from headend.state.gateways import Gateway, Gateways
 from headend.state.store import State
 
 _LIMITS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -24,14 +26,16 @@ def test_what_a_gateway_says_of_itself_never_goes_back(state: State) -> None:
 
 def test_versions_of_a_configuration_count_up(state: State) -> None:
     configs = Configs(state)
-    assert configs.newest("g1") is None
-    assert [configs.offer("g1", body).version for body in (b"a", b"a", b"\x00b")] == [1, 1, 2]
-    assert configs.mark("g1", 2, "rolled-back")
-    assert not configs.mark("g1", 9, "applied")
-    newest, first = configs.newest("g1"), configs.get("g1", 1)
-    assert newest is not None
-    assert first is not None
-    assert (newest.body, newest.state, first.body, first.state) == (b"\x00b", "rolled-back", b"a", "offered")
+    entry = Entry(5, "token:t1", "configuration-put", "g1", "", {})
+    assert configs.newest("g1", 10) == []
+    assert [configs.offer("g1", body, 5, entry).version for body in (b"a", b"a", b"\x00b")] == [1, 1, 2]
+    assert (
+        configs.answered([("g1", 2, "rolled-back", "silent"), ("g1", 9, "applied", ""), ("g2", 1, "applied", "")]) == 1
+    )
+    newest, first = configs.newest("g1", 10)
+    assert (newest.body, newest.state, newest.reason) == (b"\x00b", "rolled-back", "silent")
+    assert (first.body, first.state, first.at) == (b"a", "superseded", 5)
+    assert configs.offered(10) == []
 
 
 def test_gaps_are_asked_for_when_their_time_has_come_a_few_of_each_gateway(state: State) -> None:

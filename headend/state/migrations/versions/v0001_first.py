@@ -134,6 +134,8 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
     )
     op.create_table(
         "counters",
