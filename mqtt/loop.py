@@ -232,7 +232,14 @@ class MqttConnection:
         def writable() -> None:
             self._guard(client.loop_write)
 
-        client.on_socket_register_write = lambda _client, _data, taken: loop.add_writer(taken.fileno(), writable)
+        def wants_to_write(_client: paho.Client, _data: object, taken: Any) -> None:  # noqa: ANN401 - paho's sockets
+            try:
+                loop.add_writer(taken.fileno(), writable)
+            except (OSError, RuntimeError, ValueError) as broken:  # it broke in this very moment; uvloop let it go
+                self._fail(f"the connection broke: {broken}")
+                self._ended.set()
+
+        client.on_socket_register_write = wants_to_write
         client.on_socket_unregister_write = lambda _client, _data, taken: _quietly(loop.remove_writer, taken)
         client.on_socket_close = lambda _client, _data, taken: _quietly(loop.remove_reader, taken)
         loop.add_reader(sock.fileno(), readable)
