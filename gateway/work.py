@@ -48,6 +48,10 @@ class RaiseEvent(Protocol):
         ...
 
 
+class LockedError(AuthError):
+    """The meter refused its present secrets before: nothing was said to it now."""
+
+
 class WrongMeterError(MeterError):
     """Another meter answers than the one that was installed."""
 
@@ -99,15 +103,15 @@ class MeterWork:
             MeterError: whatever `job` let through.
 
         """
-        if (keyed or meter.keyed) and not self.may_use_secrets(meter):
-            raise AuthError(f"not asked until its key changes: {self._locked[meter.id]}", meter=meter.id)
-        if meter.keyed:
-            self._check_held(meter)
+        check = partial(self._check_secrets, meter, keyed=keyed or meter.keyed)
+        check()
         bus = self._buses[meter.settings.bus or ""]
         try:
             return await bus.submit(
-                lane, meter.id, partial(self._converse, meter, job), deadline=deadline, whole=meter.whole
+                lane, meter.id, partial(self._converse, meter, check, job), deadline=deadline, whole=meter.whole
             )
+        except LockedError:
+            raise
         except AuthError as error:
             meter.identified = False
             self._refuse(meter, error)
@@ -120,6 +124,13 @@ class MeterWork:
         """Forget what was found about a meter that is gone, or hangs elsewhere now."""
         for known in (self._wrong, self._locked, self._held):
             known.pop(meter, None)
+
+    def _check_secrets(self, meter: BusMeter, *, keyed: bool) -> None:
+        """Raise `LockedError` or `HaltedError` where a meter is not to be shown its secrets."""
+        if keyed and not self.may_use_secrets(meter):
+            raise LockedError(f"not asked until its key changes: {self._locked[meter.id]}", meter=meter.id)
+        if meter.keyed:
+            self._check_held(meter)
 
     def may_use_secrets(self, meter: BusMeter) -> bool:
         """Tell whether a meter may be shown its secrets, those of now: not while it has refused them."""
@@ -146,8 +157,14 @@ class MeterWork:
         if reason:
             raise HaltedError(reason, meter=meter.id)
 
-    async def _converse(self, meter: BusMeter, job: Callable[[Talk], Awaitable[T]], transact: Transact) -> T:
-        """Open the conversation and make sure, after each silence, that it is still the meter that was installed."""
+    async def _converse(
+        self, meter: BusMeter, check: Callable[[], None], job: Callable[[Talk], Awaitable[T]], transact: Transact
+    ) -> T:
+        """Open the conversation and make sure, after each silence, that it is still the meter that was installed.
+
+        `check` once more, now that its turn has come: the job before may have been refused the same secrets.
+        """
+        check()
         async with meter.driver.talk(transact) as talk:
             if not meter.identified:
                 await self._identify(meter, talk)

@@ -1,5 +1,6 @@
 """Work on a meter: the right meter, its turn, and a meter that refuses its secrets is left alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ from collector.capabilities import Talk
 from gateway.lines import make_bus_meters, make_buses
 from gateway.meters import BusMeter
 from gateway.settings import GatewayFile
-from gateway.work import MeterWork
+from gateway.work import LockedError, MeterWork
 from metering.errors import AuthError, HaltedError, MeterError
 from metering.events import EventType
 from simulators.modbus_tcp import ModbusTcpServer
@@ -126,6 +127,16 @@ async def test_a_meter_whose_keys_are_held_is_not_asked_and_that_is_told_once(fi
     assert await site.ask() == "13579246"
     assert site.work.refused == {}
     assert site.raised == ["keys-halted m its counter is halted", "keys-in-use m "]
+    await site.buses["b"].close()
+
+
+async def test_two_jobs_that_wait_together_show_a_wrong_key_once(file: GatewayFile):
+    site = Site(file, Store())
+    site.meter.keyed = True
+    found = await asyncio.gather(site.refuse(), site.refuse(), return_exceptions=True)
+    assert [type(each) for each in found] == [AuthError, LockedError]
+    assert site.asked == 1
+    assert site.raised == ["key-refused m wrong password"]
     await site.buses["b"].close()
 
 
