@@ -26,13 +26,15 @@ FIRST_PAUSE_S = 0.02  # doubled each time, with jitter
 LONGEST_PAUSE_S = 2.0
 BUSY_TIMEOUT_MS = 5_000  # how long SQLite waits while another process writes
 CONNECT_TIMEOUT_S = 10
+IDLE_LIMIT_MS = 3_000  # a head-end that sleeps within a transaction is cut, or its locks would hold up all others
+LOCK_LIMIT_MS = 5_000
 POOL_SIZE = 4
 POOL_OVERFLOW = 4
 
 # Serialization failure, deadlock, lock not available; a key that another transaction has just taken; server going down,
-# crashed, starting up.
-_TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "23505", "57P01", "57P02", "57P03"))
-_GONE = frozenset(("57P01", "57P02", "57P03"))
+# crashed, starting up; a session that slept too long within a transaction.
+_TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "23505", "57P01", "57P02", "57P03", "25P03"))
+_GONE = frozenset(("57P01", "57P02", "57P03", "25P03"))
 
 _Result = TypeVar("_Result")
 _Work = Callable[[sa.Connection], _Result]
@@ -177,6 +179,7 @@ def _engine(address: sa.URL) -> sa.Engine:
         max_overflow=POOL_OVERFLOW,
         connect_args={"timeout": CONNECT_TIMEOUT_S},
     )
+    sa.event.listen(engine, "connect", _limit)
     sa.event.listen(engine, "handle_error", _notice_loss)
     return engine
 
@@ -190,6 +193,14 @@ def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA synchronous=FULL")  # what was confirmed holds after a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _limit(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_LIMIT_MS}")
+    cursor.execute(f"SET lock_timeout = {LOCK_LIMIT_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 import threading
@@ -8,9 +9,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from bench.postgres_server import PostgresServer
 from headend.state.assignments import Assignments
+from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import metadata
+from headend.state.tables import head_ends, metadata
 from headend.tokens import TokenBook
 from metering.errors import ConfigError, StorageError
 
@@ -98,3 +101,19 @@ def test_a_file_of_tokens_becomes_a_state_and_keeps_them(tmp_path: Path) -> None
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     State.open(tmp_path / "state.db").close()
     assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.real
+def test_a_head_end_that_sleeps_within_a_transaction_does_not_hold_up_the_others(postgres: PostgresServer) -> None:
+    url = postgres.fresh()
+    sleeper, other = State.open(url), State.open(url)
+    with contextlib.closing(sleeper), contextlib.closing(other):
+        other.write(lambda connection: put(connection, head_ends, {"id": "a", "beat": 1}))
+        asleep = sleeper._writer.connect()
+        asleep.execute(sa.update(head_ends).values(beat=2))
+        other.write(lambda connection: put(connection, head_ends, {"id": "a", "beat": 3}))
+        with pytest.raises((sa.exc.DBAPIError, OSError)):
+            asleep.execute(sa.select(head_ends))
+        asleep.invalidate()
+        asleep.close()
+        assert sleeper.read(lambda connection: connection.execute(sa.select(head_ends.c.beat)).scalar_one()) == 3
