@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 
 from collector.bus import Bus, BusStatus
@@ -30,10 +31,12 @@ from gateway.reading import Reading
 from gateway.recorder import Recorder, RecorderStatus
 from gateway.settings import GatewayFile
 from gateway.settings_bus import BusSettings
+from gateway.supply.make import make_supply
 from gateway.work import MeterWork
 from metering import events
 from metering.errors import ConfigError, RefusedError
 from metering.model import Block
+from metering.supply import CommandMessage, Go
 from metering.wire import Control
 from storage.log import Log
 from storage.quarantine import Quarantine
@@ -99,6 +102,9 @@ class Gateway:
             published=self._published,
         )
         self._field = Fieldwork(file, self._lasting)
+        self.supply = make_supply(
+            gateway, file.supply, self._recorder, self.clock, self._work, self._take, lambda: self._field.meters
+        )
         self._periods = dict(self._field.periods)
         self._push = PushSlots(self._periods)
         self._moduli = {meter.id: meter.profile.moduli() for meter in self._field.meters.values()}
@@ -132,6 +138,7 @@ class Gateway:
             gc.freeze()
             group.create_task(self._watch_clock(stop))
             group.create_task(self._trim(stop))
+            group.create_task(self.supply.run(stop))
             await stop.wait()
             async with self._changing:
                 self._group = None
@@ -242,6 +249,21 @@ class Gateway:
         refusal = self._field.memories.ask_again(control.device, control.start, control.end)
         detail = {"reason": refusal} if refusal else {}
         self._recorder.journal("backfill", control.id, "refused" if refusal else "taken", **detail)
+
+    def command(self, message: CommandMessage) -> None:
+        """Take a supply command in. It is answered by the journal, whatever becomes of it."""
+        self._spawn(self.supply.take(message))
+
+    def go(self, control: Control) -> None:
+        """Take up a head-end's word that policy still allows a supply command."""
+        try:
+            self.supply.go(msgspec.msgpack.decode(control.body, type=Go))
+        except msgspec.MsgspecError as error:
+            logger.warning("a go that cannot be read", reason=str(error))
+
+    def anchor(self, control: Control) -> None:
+        """Keep a signed head of the head-end's audit in the log, from where it comes back as a record."""
+        self._recorder.journal("anchor", control.id, "kept", head=control.body.decode("utf-8", "replace"))
 
     async def end(self) -> None:
         """End a gateway that does not run: what it was asked for goes into the log, and its wires are closed."""

@@ -166,9 +166,21 @@ class FieldFile(Strict):
     clock: ClockSettings = ClockSettings()
 
 
+class SupplySettings(Strict):
+    """Supply commands at this gateway. What may be ordered the trust document says, never this file.
+
+    While the file `lockout` is there (by default `lockout` in the data folder) nothing is withheld. With `dry_run` all
+    is done but the order itself. Both are for somebody on site: no configuration from afar reaches them.
+    """
+
+    lockout: FilePath | None = None
+    dry_run: bool = False
+
+
 class GatewayFile(FieldFile):
     """A gateway's part of a configuration file."""
 
     gateway: GatewaySettings
     uplink: BrokerSettings | None = None  # the head-end's broker: `metergate gateway` then sends there
     keys: KeySettings | None = None
+    supply: SupplySettings = SupplySettings()

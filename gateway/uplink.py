@@ -29,6 +29,7 @@ from metering import wire
 from metering.errors import LinkDownError, StorageError
 from metering.model import SECOND, Skipped
 from metering.ranges import Ranges
+from metering.supply import CommandMessage
 from metering.timing import now
 from metering.wire import ConfigOffer, Control, Receipt, Status, Up, WireError
 from mqtt.client import MqttSettings, Will
@@ -49,7 +50,7 @@ BIRTH_S = 10.0  # until a birth without an answer is repeated
 STATUS_S = 300.0
 MAX_ROUND_TRIP_S = 5.0  # of a birth and its receipt; a longer one says too little of our clock
 TICK_S = 0.5
-LEAVES = ("receipt", "control", "config")  # of the topics that a head-end speaks on
+LEAVES = ("receipt", "control", "config", "commands")  # of the topics that a head-end speaks on
 MAX_CONTROLS = 100  # ids of controls that were done, to know them again
 
 _log = structlog.get_logger(__name__)
@@ -106,6 +107,7 @@ class Uplink:
         on_receipt: Callable[[int], None] | None = None,
         on_put_back: Callable[[str], None] | None = None,
         on_offer: Callable[[ConfigOffer], None] | None = None,
+        on_command: Callable[[CommandMessage], None] | None = None,
     ) -> None:
         self._log = log
         self._state = state
@@ -115,6 +117,7 @@ class Uplink:
         self._on_receipt = on_receipt
         self._on_put_back = on_put_back
         self._on_offer = on_offer
+        self._on_command = on_command
         self._cursor = log.cursor(CURSOR, "first")
         self._epoch = load_epoch(state, log.epoch)
         self._boot = secrets.token_hex(8)
@@ -232,6 +235,8 @@ class Uplink:
                 self._control(wire.decode(bytes(message.payload), Control))
             elif leaf == "config" and self._on_offer is not None:
                 self._on_offer(wire.decode(bytes(message.payload), ConfigOffer))
+            elif leaf == "commands" and self._on_command is not None:
+                self._on_command(wire.decode(bytes(message.payload), CommandMessage))
         except WireError as error:
             _log.warning("a message of the head-end that cannot be read", leaf=leaf, reason=str(error))
         self._wake.set()

@@ -92,11 +92,12 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
     the intervals of `device` with start < end of interval <= end from its own memory. `counters`: how far the
     invocation counters of each device were reserved (`floors`), to the run `boot`, as part `first` of `last`. `keys`:
     wrapped keys (`body`) of `device` in their `version`, to be used under this `lease`; `release`: those of this lease
-    and of all before it are to be used no more.
+    and of all before it are to be used no more. `go`: policy still allows the supply command of `body`
+    (`metering.supply.Go`). `anchor`: a signed head of the audit (`body`), to be kept in the log.
     """
 
     id: Name
-    kind: Literal["replay", "afresh", "call", "leave", "backfill", "counters", "keys", "release"]
+    kind: Literal["replay", "afresh", "call", "leave", "backfill", "counters", "keys", "release", "go", "anchor"]
     epoch: Text = ""
     first: Seq = 0
     last: Seq = 0

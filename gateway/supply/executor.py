@@ -59,7 +59,7 @@ Intend = Callable[[Intent], Awaitable[None]]
 
 
 class Executor:
-    """Speaks to meters for supply commands. `digest_key` is the gateway's own: frames are told by a keyed digest.
+    """Speaks to meters for supply commands. `digest_key` gives the gateway's own: frames are told by a keyed digest.
 
     `take` is given the registers before and after. `on_step` is told each step by its name.
     """
@@ -68,7 +68,7 @@ class Executor:
         self,
         work: MeterWork,
         take: Callable[[list[Block]], None],
-        digest_key: bytes,
+        digest_key: Callable[[], bytes],
         *,
         verify_s: float = VERIFY_S,
         poll_s: float = POLL_S,
@@ -220,7 +220,7 @@ class Executor:
         whole = b"".join(each.whole for each in sent)
         return {
             "frames": " ".join(each.masked.hex() for each in sent),
-            "digest": hmac.digest(self._digest_key, whole, "sha256").hex(),
+            "digest": hmac.digest(self._digest_key(), whole, "sha256").hex(),
         }
 
 

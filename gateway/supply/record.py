@@ -137,6 +137,8 @@ class Record:
             raise StorageError(f"a record of {len(raw)} bytes; the limit is {MAX_RECORD}", retry=False)
         data = _HEAD.pack(len(raw), zlib.crc32(raw)) + raw
         try:
+            if not self._size:
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 write_all(fd, data, self._size)
@@ -217,7 +219,6 @@ class Record:
 
     def _load(self) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             raw = self._path.read_bytes()
         except FileNotFoundError:
             return

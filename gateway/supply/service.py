@@ -25,6 +25,7 @@ from metering.supply_states import Cause, NoSuchTransitionError, State
 from trust.authority import Authority
 
 TICK_S = 1.0
+IDLE_S = 10.0  # between two looks while no command is open: for a trust document that was installed meanwhile
 AT_ONCE = 16  # commands that are being carried out together
 AGAIN_S = (2.0, 5.0, 15.0, 60.0)  # pauses before a meter that could not be asked is asked again; the last one repeats
 LOOK_AGAIN_S = 60.0  # what waits for its time is looked at no later: the clock may be set meanwhile
@@ -74,6 +75,7 @@ class SupplyService:
         """Take a command in: judged, durable, and reported. Raises `StorageError`."""
         if message.go is not None and message.go.command == message.id:
             self.go(message.go)
+        self._renew_trust()
         await self.door.take(message, self._authority)
         self._wake.set()
 
@@ -92,14 +94,15 @@ class SupplyService:
             self._wake.clear()
             await self._turn()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK_S)
+                busy = self._record.open_count or self._record.limits
+                await asyncio.wait_for(self._wake.wait(), TICK_S if busy else IDLE_S)
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _turn(self) -> None:
         self._tasks = {device: task for device, task in self._tasks.items() if not task.done()}
-        await self._renew_trust()
+        self._renew_trust()
         clock = asyncio.get_running_loop().time()
         if clock - self._tidied > TIDY_S:
             self._tidied = clock
@@ -294,10 +297,10 @@ class SupplyService:
             age = max(told, asyncio.get_running_loop().time() - given[1]) if told >= -GO_S else -1.0
         return Facts(now, self._out.clock_trusted(), self._out.lockout(), self._out.meters(), age)
 
-    async def _renew_trust(self) -> None:
+    def _renew_trust(self) -> None:
         """Take up a document that was installed meanwhile; one that cannot be used leaves the last one in force."""
         try:
-            changed = await asyncio.to_thread(self._trust.renew)
+            changed = self._trust.renew()
         except ConfigError as error:
             logger.warning("the trust document on disk cannot be used: the last one stays", reason=str(error))
             return

@@ -227,7 +227,7 @@ class Edge:
         executor = Executor(
             MeterWork(self.buses, self.recorder.raise_event, self.keys),
             self.blocks.extend,
-            b"digest",
+            lambda: b"digest",
             verify_s=verify_s,
             poll_s=0.1,
             on_step=on_step,

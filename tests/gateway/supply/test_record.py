@@ -101,8 +101,7 @@ def test_cuts_in_the_future_count_a_clock_was_put_back(tmp_path: Path):
 
 
 def test_a_disk_that_refuses_changes_nothing(tmp_path: Path):
-    record = Record(tmp_path / "folder" / "record")
-    (tmp_path / "folder").rmdir()
+    record = Record(tmp_path / "not" / "there" / "record")
     with pytest.raises(StorageError):
         record.put(held(1))
     assert record.held == {}
