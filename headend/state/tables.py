@@ -257,6 +257,27 @@ audit = sa.Table(
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
 )
 
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.String(32), nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("point", sa.String(NAME), nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # JSON
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("name", sa.String(NAME), primary_key=True),
+    sa.Column("after", sa.BigInteger, nullable=False),  # the seq of the outbox up to which it has everything
+    sa.Column("owner", sa.String(NAME), nullable=False),  # the head-end that sends,
+    sa.Column("until", sa.BigInteger, nullable=False),  # until this instant
+)
+
 held_back = sa.Table(
     "held_back",
     metadata,

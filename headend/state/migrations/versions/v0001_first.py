@@ -194,6 +194,23 @@ def upgrade() -> None:
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
     )
     op.create_table(
+        "outbox",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("id", sa.String(32), nullable=False),
+        sa.Column("event", sa.String(32), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("point", sa.String(128), nullable=False),
+        sa.Column("region", sa.Text, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "webhooks",
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("after", sa.BigInteger, nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "held_back",
         sa.Column("gateway", sa.String(128), primary_key=True),
         sa.Column("epoch", sa.String(128), primary_key=True),
