@@ -278,6 +278,35 @@ webhooks = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False),  # until this instant
 )
 
+register_entries = sa.Table(
+    "register_entries",
+    metadata,
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("point", sa.String(NAME), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger),  # null: until further notice
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),  # who added it
+    sa.Column("detail", sa.Text, nullable=False),  # JSON: plain strings
+    sa.Column("added_at", sa.BigInteger, nullable=False),
+    sa.Column("end_asked_by", sa.Text, nullable=False),  # who asked to end a protection; empty: nobody
+    sa.Column("end_asked_at", sa.BigInteger),
+    sa.Column("end_reason", sa.Text, nullable=False),
+    sa.Column("ended_by", sa.Text, nullable=False),  # empty: it ends by itself, if at all
+)
+
+collection_facts = sa.Table(
+    "collection_facts",
+    metadata,
+    sa.Column("point", sa.String(NAME), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),  # as of when collections said it
+    sa.Column("body", sa.Text, nullable=False),  # JSON
+    sa.Column("by", sa.Text, nullable=False),
+)
+
 held_back = sa.Table(
     "held_back",
     metadata,

@@ -230,6 +230,7 @@ def upgrade() -> None:
         sa.Column("done_at", sa.BigInteger),
     )
     _append_only("audit")
+    _policy()
 
 
 def _append_only(table: str) -> None:
@@ -248,6 +249,34 @@ def _append_only(table: str) -> None:
     op.execute(
         f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
+    )
+
+
+def _policy() -> None:
+    op.create_table(
+        "register_entries",
+        sa.Column("kind", sa.String(32), primary_key=True),
+        sa.Column("point", sa.String(128), primary_key=True),
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("since", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.BigInteger),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("added_at", sa.BigInteger, nullable=False),
+        sa.Column("end_asked_by", sa.Text, nullable=False),
+        sa.Column("end_asked_at", sa.BigInteger),
+        sa.Column("end_reason", sa.Text, nullable=False),
+        sa.Column("ended_by", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "collection_facts",
+        sa.Column("point", sa.String(128), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
     )
 
 

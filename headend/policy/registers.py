@@ -1,0 +1,204 @@
+"""The registers: who is protected, held, in dispute, in a payment plan. An entry ends, and stays. No rule is here.
+
+A protection ends by two persons: one asks, another one confirms in time. Every change is in the audit, in its own
+transaction.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from headend.audit.chain import Entry as AuditEntry
+from headend.audit.chain import append
+from headend.policy.facts import Entry, RegisterKind
+from headend.state.store import State
+from headend.state.tables import register_entries as table
+from metering.model import SECOND
+
+CONFIRM_WITHIN_S = 24 * 3600  # after which a protection's end has to be asked for anew
+MAX_ENTRIES = 1_000  # of one meter point, ended ones too
+TWO_PERSONS: frozenset[RegisterKind] = frozenset({"protected"})
+_FIELDS = tuple(each for each in Entry.__struct_fields__ if each != "detail")
+_detail = msgspec.json.Decoder(dict[str, str])
+
+
+class RegisterError(Exception):
+    """It cannot be done to this entry; the text says why and what to do."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An entry, and how it came to its end: who asked for it (a protection's), when, why, and who ended it."""
+
+    entry: Entry
+    added_at: int
+    end_asked_by: str = ""
+    end_asked_at: int | None = None
+    end_reason: str = ""
+    ended_by: str = ""
+
+    def is_asked(self, now: int) -> bool:
+        """Tell whether its end waits for a second person."""
+        asked = self.end_asked_at
+        return not self.ended_by and asked is not None and 0 <= now - asked < CONFIRM_WITHIN_S * SECOND
+
+
+class Registers:
+    """All entries. `actor` is `token:<id>`, `region` the meter point's. Blocking; all methods raise `StorageError`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def of_point(self, point: str, now: int) -> list[Entry]:
+        """Return the entries of a meter point that count now."""
+        until = sa.or_(table.c.until.is_(None), table.c.until > now)
+        return [each.entry for each in self._select(table.c.point == point, table.c.since <= now, until)]
+
+    def history(self, kind: RegisterKind, point: str) -> list[Kept]:
+        """Return all entries of a meter point in a register, ended ones too, the oldest first."""
+        return self._select(table.c.kind == kind, table.c.point == point)
+
+    def page(self, kind: RegisterKind, after: tuple[str, str], limit: int, now: int | None) -> list[Kept]:
+        """Return entries after (point, id) in that order; those that have not ended at `now`, or all (None)."""
+        point, name = after
+        where = [
+            table.c.kind == kind,
+            sa.or_(table.c.point > point, sa.and_(table.c.point == point, table.c.id > name)),
+        ]
+        where += [sa.or_(table.c.until.is_(None), table.c.until > now)] if now is not None else []
+        return self._select(*where, order=(table.c.point, table.c.id), limit=limit)
+
+    def get(self, kind: RegisterKind, point: str, name: str) -> Kept | None:
+        """Return an entry; None where there is none."""
+        return self._state.read(lambda connection: _get(connection, kind, point, name))
+
+    def add(self, entry: Entry, region: str, now: int) -> Kept:
+        """Add an entry and return it; the same one again adds nothing.
+
+        Raises:
+            RegisterError: an entry of this id says something else, or the meter point has too many.
+
+        """
+        return self._state.write(lambda connection: _add(connection, entry, region, now))
+
+    def end(self, kind: RegisterKind, point: str, name: str, by: tuple[str, str, str], now: int) -> Kept:
+        """End an entry now; a protection is only asked to end. `by` is actor, region, reason.
+
+        Raises:
+            KeyError: there is none.
+            RegisterError: it has ended.
+
+        """
+        return self._state.write(lambda connection: _end(connection, (kind, point, name), by, now))
+
+    def confirm(self, kind: RegisterKind, point: str, name: str, by: tuple[str, str], now: int) -> Kept:
+        """End a protection whose end another person asked for. `by` is actor, region.
+
+        Raises:
+            KeyError: there is none.
+            RegisterError: nobody asked, too long ago, or it was the same person.
+
+        """
+        return self._state.write(lambda connection: _confirm(connection, (kind, point, name), by, now))
+
+    def _select(
+        self, *where: sa.ColumnElement[bool], order: tuple[Any, ...] = (), limit: int | None = None
+    ) -> list[Kept]:
+        query = sa.select(table).where(*where).order_by(*(order or (table.c.since, table.c.id))).limit(limit)
+        return [_kept(row) for row in self._state.read(lambda connection: connection.execute(query).all())]
+
+
+def _add(connection: sa.Connection, entry: Entry, region: str, now: int) -> Kept:
+    found = _get(connection, entry.kind, entry.point, entry.id)
+    if found is not None:
+        if msgspec.structs.replace(found.entry, by=entry.by) == entry and not found.ended_by:
+            return found
+        raise RegisterError(f"the entry {entry.id} is there already and says something else: choose another id")
+    count = sa.select(sa.func.count()).select_from(table).where(table.c.point == entry.point)
+    if connection.execute(count).scalar_one() >= MAX_ENTRIES:
+        raise RegisterError(f"the meter point has {MAX_ENTRIES} entries, and takes no more")
+    kept = Kept(entry, now)
+    connection.execute(sa.insert(table).values(_row(kept)))
+    body = {name: getattr(entry, name) for name in ("id", "name", "since", "until", "reason", "source", "detail")}
+    append(connection, [_told(now, entry.by, f"register-{entry.kind}-added", entry, region, body)])
+    return kept
+
+
+def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tuple[str, str, str], now: int) -> Kept:
+    actor, region, reason = by
+    found = _open(connection, key, actor, now)
+    if found.ended_by:
+        return found
+    body = {"id": found.entry.id, "name": found.entry.name, "reason": reason}
+    if found.entry.kind in TWO_PERSONS:
+        if found.is_asked(now):
+            return found
+        changed = msgspec.structs.replace(found, end_asked_by=actor, end_asked_at=now, end_reason=reason)
+        step = "end-asked"
+    else:
+        changed = _ended(found, actor, reason, now)
+        step = "ended"
+    _change(connection, changed)
+    append(connection, [_told(now, actor, f"register-{found.entry.kind}-{step}", found.entry, region, body)])
+    return changed
+
+
+def _confirm(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tuple[str, str], now: int) -> Kept:
+    actor, region = by
+    found = _open(connection, key, actor, now)
+    if found.ended_by:
+        return found
+    if not found.is_asked(now):
+        hours = CONFIRM_WITHIN_S // 3600
+        raise RegisterError(f"nobody asked within {hours} h that this entry ends: ask first, then another confirms")
+    if found.end_asked_by == actor:
+        raise RegisterError("who asked for the end of a protection does not confirm it: another person's token does")
+    changed = _ended(found, actor, found.end_reason, now)
+    _change(connection, changed)
+    body = {"id": found.entry.id, "name": found.entry.name, "asked_by": found.end_asked_by, "reason": found.end_reason}
+    append(connection, [_told(now, actor, f"register-{found.entry.kind}-ended", found.entry, region, body)])
+    return changed
+
+
+def _open(connection: sa.Connection, key: tuple[RegisterKind, str, str], actor: str, now: int) -> Kept:
+    """Return an entry that can end, or one that this very try ended before its connection broke."""
+    found = _get(connection, *key)
+    if found is None:
+        raise KeyError(key[2])
+    over = found.entry.until is not None and found.entry.until <= now
+    if over and (found.ended_by, found.entry.until) != (actor, now):
+        raise RegisterError(f"the entry {found.entry.id} has ended already")
+    return found
+
+
+def _ended(kept: Kept, actor: str, reason: str, now: int) -> Kept:
+    entry = msgspec.structs.replace(kept.entry, until=now)
+    return msgspec.structs.replace(kept, entry=entry, ended_by=actor, end_reason=reason)
+
+
+def _change(connection: sa.Connection, kept: Kept) -> None:
+    entry = kept.entry
+    where = (table.c.kind == entry.kind, table.c.point == entry.point, table.c.id == entry.id)
+    connection.execute(sa.update(table).where(*where).values(_row(kept)))
+
+
+def _told(now: int, actor: str, kind: str, entry: Entry, region: str, body: Mapping[str, object]) -> AuditEntry:
+    return AuditEntry(now, actor, kind, entry.point, region, body)
+
+
+def _get(connection: sa.Connection, kind: RegisterKind, point: str, name: str) -> Kept | None:
+    query = sa.select(table).where(table.c.kind == kind, table.c.point == point, table.c.id == name)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _kept(row)
+
+
+def _kept(row: Any) -> Kept:  # noqa: ANN401 - a row has the type of its query
+    entry = Entry(**{name: getattr(row, name) for name in _FIELDS}, detail=_detail.decode(row.detail))
+    return Kept(entry, row.added_at, row.end_asked_by, row.end_asked_at, row.end_reason, row.ended_by)
+
+
+def _row(kept: Kept) -> dict[str, Any]:
+    own = {name: getattr(kept, name) for name in Kept.__struct_fields__ if name != "entry"}
+    fields = {name: getattr(kept.entry, name) for name in _FIELDS}
+    return own | fields | {"detail": msgspec.json.encode(kept.entry.detail, order="deterministic").decode()}

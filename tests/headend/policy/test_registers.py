@@ -1,0 +1,101 @@
+"""Entries of registers in both databases: added, ended by whom it takes, never gone, and all of it in the audit."""
+
+import msgspec
+import pytest
+
+from headend.audit.chain import Trail
+from headend.audit.verify import verify
+from headend.policy.facts import Entry
+from headend.policy.registers import CONFIRM_WITHIN_S, RegisterError, Registers
+from headend.state.store import State
+from metering.model import SECOND
+
+NOW = 1_700_000_000 * SECOND
+LIFE = Entry("e1", "protected", "p1", "life-support", NOW, None, "ventilator", "call 17", "token:aa")
+HOLD = Entry("h1", "hold", "p1", "weather", NOW, NOW + 60 * SECOND, "frost", "met office", "token:aa", {"low_c": "-9"})
+
+
+def told(state: State) -> list[tuple[str, str]]:
+    found = list(Trail(state).all())
+    assert not verify(iter(found), ()).findings
+    return [(link.actor, link.kind) for link in found]
+
+
+def test_an_entry_counts_from_its_since_until_its_end(state: State):
+    registers = Registers(state)
+    registers.add(LIFE, "js", NOW)
+    registers.add(HOLD, "js", NOW)
+    assert registers.of_point("p1", NOW) == [LIFE, HOLD]
+    assert registers.of_point("p1", NOW + 60 * SECOND) == [LIFE]
+    assert registers.of_point("p1", NOW - 1) == []
+    assert registers.of_point("p2", NOW) == []
+
+
+def test_the_same_entry_again_adds_nothing_and_another_under_its_id_is_refused(state: State):
+    registers = Registers(state)
+    first = registers.add(LIFE, "js", NOW)
+    assert registers.add(msgspec.structs.replace(LIFE, by="token:bb"), "js", NOW + 5) == first
+    with pytest.raises(RegisterError, match="says something else"):
+        registers.add(msgspec.structs.replace(LIFE, until=NOW + SECOND), "js", NOW)
+    assert told(state) == [("token:aa", "register-protected-added")]
+
+
+def test_a_hold_ends_by_one_person_and_stays_in_the_history(state: State):
+    registers = Registers(state)
+    registers.add(HOLD, "js", NOW)
+    ended = registers.end("hold", "p1", "h1", ("token:aa", "js", "warm again"), NOW + SECOND)
+    assert (ended.entry.until, ended.ended_by, ended.end_reason) == (NOW + SECOND, "token:aa", "warm again")
+    assert registers.of_point("p1", NOW + SECOND) == []
+    assert registers.history("hold", "p1") == [ended]
+    with pytest.raises(RegisterError, match="ended already"):
+        registers.end("hold", "p1", "h1", ("token:aa", "js", ""), NOW + 2 * SECOND)
+    with pytest.raises(RegisterError, match="choose another id"):
+        registers.add(HOLD, "js", NOW)
+
+
+def test_a_protection_ends_only_when_another_person_confirms(state: State):
+    registers = Registers(state)
+    registers.add(LIFE, "js", NOW)
+    with pytest.raises(RegisterError, match="nobody asked"):
+        registers.confirm("protected", "p1", "e1", ("token:bb", "js"), NOW)
+    registers.end("protected", "p1", "e1", ("token:aa", "js", "moved away"), NOW)
+    registers.end("protected", "p1", "e1", ("token:aa", "js", "again"), NOW + 1)
+    with pytest.raises(RegisterError, match="another person"):
+        registers.confirm("protected", "p1", "e1", ("token:aa", "js"), NOW + 1)
+    assert registers.of_point("p1", NOW + 1) == [LIFE]
+    ended = registers.confirm("protected", "p1", "e1", ("token:bb", "js"), NOW + 2)
+    assert (ended.end_asked_by, ended.ended_by, ended.end_reason) == ("token:aa", "token:bb", "moved away")
+    assert registers.of_point("p1", NOW + 2) == []
+    assert told(state) == [
+        ("token:aa", "register-protected-added"),
+        ("token:aa", "register-protected-end-asked"),
+        ("token:bb", "register-protected-ended"),
+    ]
+
+
+def test_an_end_that_was_asked_for_long_ago_is_asked_for_anew(state: State):
+    registers = Registers(state)
+    registers.add(LIFE, "js", NOW)
+    registers.end("protected", "p1", "e1", ("token:aa", "js", "moved away"), NOW)
+    later = NOW + CONFIRM_WITHIN_S * SECOND
+    with pytest.raises(RegisterError, match="nobody asked"):
+        registers.confirm("protected", "p1", "e1", ("token:bb", "js"), later)
+    registers.end("protected", "p1", "e1", ("token:bb", "js", "moved away"), later)
+    registers.confirm("protected", "p1", "e1", ("token:aa", "js"), later)
+    assert registers.of_point("p1", later) == []
+
+
+def test_what_is_not_there_cannot_end(state: State):
+    with pytest.raises(KeyError):
+        Registers(state).end("hold", "p1", "none", ("token:aa", "js", ""), NOW)
+
+
+def test_entries_come_in_pages(state: State):
+    registers = Registers(state)
+    for point in ("p1", "p2"):
+        for name in ("a", "b"):
+            registers.add(msgspec.structs.replace(HOLD, point=point, id=name), "js", NOW)
+    page = registers.page("hold", ("p1", "a"), 2, NOW)
+    assert [(each.entry.point, each.entry.id) for each in page] == [("p1", "b"), ("p2", "a")]
+    assert registers.page("hold", ("", ""), 9, NOW + 60 * SECOND) == []
+    assert len(registers.page("hold", ("", ""), 9, None)) == 4
