@@ -11,6 +11,7 @@ takes a new epoch and sends what it holds under that.
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 import zlib
@@ -121,7 +122,6 @@ class Uplink:
         self._cursor = log.cursor(CURSOR, "first")
         self._epoch = load_epoch(state, log.epoch)
         self._boot = secrets.token_hex(8)
-        gone = wire.encode(Status(gateway, self._epoch, self._boot, online=False, at=now()))
         self._offset_ms: int | None = None
         self._born_at = 0
         self.told_to_leave = asyncio.Event()  # another gateway of this id is at work: end, and say so
@@ -132,7 +132,7 @@ class Uplink:
             self._message,
             on_up=self._up,
             on_down=self._down,
-            will=Will(wire.topic(gateway, "status"), gone),
+            will=Will(wire.topic(gateway, "status"), self._gone()),
         )
         self._connection.subscribe([wire.topic(gateway, leaf) for leaf in LEAVES])
         self._have = Ranges()
@@ -153,15 +153,18 @@ class Uplink:
         self._highest = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the connection and send until `stop`."""
+        """Keep the connection and send until `stop`; then say that this run ends, and end."""
+        hang_up = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            link = group.create_task(self._connection.run(stop))
+            group.create_task(self._connection.run(hang_up))
             pump = group.create_task(self._pump(stop))
             watch = group.create_task(self._watch())
             await stop.wait()
             for task in (pump, watch):
                 task.cancel()
-            await link
+            await asyncio.wait((pump, watch))  # nothing of this run comes after its last word
+            self._say_gone()
+            hang_up.set()
 
     @property
     def boot(self) -> str:
@@ -419,6 +422,19 @@ class Uplink:
         self._born_at = at
         self._connection.publish(wire.topic(self._gateway, "status"), wire.encode(status), retain=True)
         self._next_status = clock + (STATUS_S if self._answered else BIRTH_S)
+
+    def _gone(self) -> bytes:
+        return wire.encode(Status(self._gateway, self._epoch, self._boot, online=False, at=now()))
+
+    def _say_gone(self) -> None:
+        """Say what the last will would: brokers keep that back after a disconnect in order.
+
+        A run that was told to leave says nothing: the topic's retained word is that of the run at work.
+        """
+        if self.told_to_leave.is_set():
+            return
+        with contextlib.suppress(LinkDownError):  # without a connection the will has said it
+            self._connection.publish(wire.topic(self._gateway, "status"), self._gone(), retain=True)
 
 
 def _clock_offset_ms(born: int, answered: int, now: int) -> int | None:

@@ -58,6 +58,7 @@ class _Chair:
         self.rival = ""
         self.due = 0.0
         self.refused: deque[str] = deque(maxlen=MAX_REFUSED)
+        self.gone = ""  # the run that left the seat empty
 
     def word(self, boot: str, *, here: bool) -> _Word | None:
         if self.seat is not Seat.EMPTY and boot == self.holder:
@@ -86,6 +87,8 @@ class _Chair:
                 return [("leave", gone), ("welcome", self.holder)]
             case "keep":
                 self.rival = ""
+            case "vacate":
+                self.gone = boot
         return []
 
 
@@ -104,9 +107,12 @@ class Births:
         return [] if word is None else self._orders(status.gateway, chair.take(word, status.boot, clock))
 
     def sent(self, gateway: str, boot: str) -> None:
-        """Note that records of a run came: where nobody was known to be there, it is."""
+        """Note that records of a run came: where nobody was known to be there, it is.
+
+        Not one that said it was gone: its last records may be taken after that word. It comes back with a birth.
+        """
         chair = self._chairs.setdefault(gateway, _Chair())
-        if boot and chair.seat is Seat.EMPTY and boot not in chair.refused:
+        if boot and chair.seat is Seat.EMPTY and boot != chair.gone and boot not in chair.refused:
             chair.take("here-other", boot, 0.0)
 
     def overdue(self, clock: float) -> Iterator[Order]:

@@ -133,6 +133,31 @@ async def test_a_run_that_does_not_answer_is_succeeded_though_the_broker_takes_i
     await second.end()
 
 
+async def test_a_gateway_that_stops_in_order_says_so_and_its_next_run_is_at_work_at_once(
+    broker: MosquittoBroker, centre: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(births, "CALL_S", 1000.0)  # nobody waits for an answer here
+    first = Run(tmp_path / "gateway", broker.port)
+    await first.append(1)
+    await until(first.told, "the first receipt")
+    await first.append(2)
+    await first.end()
+
+    async def gone() -> bool:
+        status = centre.gateways["g1"].status
+        return status is not None and not status.online
+
+    await until(gone, "the word that it is gone")
+    second = Run(tmp_path / "gateway", broker.port)
+    await second.append(3)
+    await until(second.told, "the receipt of its next run")
+    status = centre.gateways["g1"].status
+    assert status is not None
+    assert (status.online, status.boot) == (True, second.uplink.boot)
+    assert held(centre) == [1, 2, 3]
+    await second.end()
+
+
 async def test_a_status_tells_how_far_the_clock_is_off(broker: MosquittoBroker, centre: Intake, tmp_path: Path):
     run = Run(tmp_path / "gateway", broker.port)
 

@@ -75,6 +75,14 @@ def test_records_tell_who_is_at_work_where_no_status_did():
     assert births.heard(here("b"), 1) == [Order("g", "call", "a")]
 
 
+def test_last_records_of_a_run_that_is_gone_keep_no_newcomer_waiting():
+    births = Births()
+    births.heard(here("a"), 0)
+    births.heard(gone("a"), 1)
+    births.sent("g", "a")
+    assert births.heard(here("b"), 2) == [Order("g", "welcome", "b")]
+
+
 def test_every_step_of_the_table_can_be_taken():
     assert {seat for seat, _ in TABLE} == set(Seat)
     assert all(isinstance(after, Seat) for _, after in TABLE.values())
