@@ -17,7 +17,8 @@ from headend.state.tables import outbox, webhooks
 
 MAX_BODY = 16 * 1024  # bytes of a message's body
 MAX_ROWS = 1_000_000  # that are kept
-KEEP_S = 3 * 86_400  # how long a message is kept, and tried
+TRIED_S = 3 * 86_400  # how long a message is tried
+KEEP_S = 2 * TRIED_S  # and kept, so that giving it up is told
 LEASE_S = 60  # how long one head-end has a webhook for itself, from each batch on
 ID_BYTES = 16
 
@@ -92,6 +93,16 @@ class Outbox:
             after = _cursor(connection, name) or 0
             query = sa.select(outbox).where(outbox.c.seq > after).order_by(outbox.c.seq).limit(limit)
             return [Message(*row) for row in connection.execute(query)]
+
+        return self._state.read(work)
+
+    def missed(self, name: str) -> int:
+        """Return how many messages were removed before a webhook had them."""
+
+        def work(connection: sa.Connection) -> int:
+            after = _cursor(connection, name) or 0
+            first = connection.execute(sa.select(sa.func.min(outbox.c.seq)).where(outbox.c.seq > after)).scalar_one()
+            return 0 if first is None else first - after - 1
 
         return self._state.read(work)
 
