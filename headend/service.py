@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from headend.audit.chain import Trail
 from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
 from headend.completeness import Completeness
 from headend.configurations import ConfigurationOffice
@@ -77,11 +78,13 @@ class Office:
         collection: CollectionDesk | None = None,
         keys: KeyOffice | None = None,
         configurations: ConfigurationOffice | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
         self.keys = keys
         self.configurations = configurations
+        self.trail = trail
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

@@ -82,12 +82,16 @@ class WebhookSender:
                 return  # the lease ends by itself
 
     def measures(self) -> Iterator[Measure]:
-        """Yield what waits for each webhook, and what was given up. Raises `StorageError`."""
+        """Yield what waits for each webhook while the state can tell, and what was given up."""
         for hook in self._hooks:
             label = {"webhook": hook.name}
-            yield Measure("webhook_waiting", "gauge", "Messages that wait", self._outbox.depth(hook.name), label)
             given_up = self.given_up[hook.name]
             yield Measure("webhook_given_up", "counter", "Messages never taken", given_up, label)
+            try:
+                depth = self._outbox.depth(hook.name)
+            except StorageError:
+                continue
+            yield Measure("webhook_waiting", "gauge", "Messages that wait", depth, label)
 
     async def _serve(self, hook: Webhook) -> None:
         begun, tries, said = False, 0, ""

@@ -11,6 +11,10 @@ import structlog
 
 from collector.mqtt_profile import MqttProfile
 from gateway.models import load_any
+from headend.audit.chain import Trail
+from headend.audit.heads import HeadsFile
+from headend.audit.keeper import AuditKeeper
+from headend.audit.spool import Spool
 from headend.configurations import ConfigurationOffice
 from headend.enrolling import Enrolling
 from headend.fleet import Fleet
@@ -32,9 +36,11 @@ from headend.state.keys import KeyBook
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.tokens import TokenBook
+from headend.webhook_sender import WebhookSender
+from headend.webhooks import Outbox
 from metergate.centre_fleet import build_enrolling, build_fleet, keep_fresh
 from metergate.collecting import collect_of_headend
-from metergate.headend_file import HeadendFile, open_state
+from metergate.headend_file import HEADS_FILE, SPOOL_FILE, HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
 from metergate.remote import check_remote
@@ -70,6 +76,8 @@ class Centre:
     configurations: ConfigurationOffice
     fleet: Fleet
     enrolling: Enrolling | None
+    audit: AuditKeeper
+    sender: WebhookSender
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -85,6 +93,8 @@ class Centre:
             group.create_task(self.journal.run(self.stop))
             group.create_task(self.keys.run(self.stop))
             group.create_task(self.configurations.run(self.stop))
+            group.create_task(self.audit.run(self.stop))
+            group.create_task(self.sender.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
             welcome = group.create_task(self._welcome())
@@ -157,6 +167,7 @@ def build(file: HeadendFile) -> Centre:
     configurations = ConfigurationOffice(
         Configs(state), Gateways(state), inbox.publish, lambda text: check_remote(text, file.headend.profiles)
     )
+    sender = WebhookSender(Outbox(state), [hook.open() for hook in file.webhook])
     journal = JournalReader(log, {**keys.handlers(), **configurations.handlers()})
     office = Office(
         registry,
@@ -166,10 +177,11 @@ def build(file: HeadendFile) -> Centre:
         None,
         lambda: problems(inbox, intake, projection),
         moduli=Turnovers(registry, file.headend.profiles),
-        measures=[lambda: measures(inbox, intake, projection), desk.measures],
+        measures=[lambda: measures(inbox, intake, projection), desk.measures, sender.measures],
         collection=desk,
         keys=keys,
         configurations=configurations,
+        trail=(trail := Trail(state)),
     )
     return Centre(
         file,
@@ -188,6 +200,15 @@ def build(file: HeadendFile) -> Centre:
         configurations,
         build_fleet(file, state, registry, intake, enrolling),
         enrolling,
+        AuditKeeper(
+            trail,
+            Spool(data / SPOOL_FILE),
+            HeadsFile(data / HEADS_FILE),
+            file.audit.load() if file.audit is not None else None,
+            inbox.publish,
+            lambda: runs_of(intake),
+        ),
+        sender,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from metergate.cli_audit import audit_app
 from metergate.cli_key import key_app
 from metergate.cli_quarantine import quarantine_app
 from metergate.cli_registry import registry_app
@@ -32,6 +33,7 @@ app.add_typer(key_app, name="key")
 app.add_typer(trust_app, name="trust")
 app.add_typer(registry_app, name="registry")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(audit_app, name="audit")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(log_app, name="log")
 

@@ -10,12 +10,19 @@ from collector.toml_file import validate
 from gateway.fields import FilePath, Id, Secret, Size, Strict
 from gateway.settings import BrokerSettings, LogSettings
 from headend.authority import Authority
+from headend.posting import Target
 from headend.state.store import State
+from headend.webhook_sender import Webhook
+from headend.webhooks import EVENTS, Event
 from metergate.site import ApiSettings, EmbeddedSettings, StoreSettings
 from metering.errors import ConfigError
 from metering.secret import resolve_secret
+from trust.keys import SigningKey
 
 STATE_FILE = "state.db"
+HEADS_FILE = "audit-heads.jsonl"
+SPOOL_FILE = "audit-spool.jsonl"
+MIN_SECRET = 16  # characters of what signs a webhook
 
 
 class HeadendLog(LogSettings):
@@ -78,6 +85,45 @@ class EnrolmentSettings(Strict):
     crl_file: FilePath | None = None
 
 
+class AuditSettings(Strict):
+    """Who signs the audit's heads: the head-end's own key (metergate key make)."""
+
+    key: Annotated[str, Field(pattern=r"^file:.+$")]
+    passphrase: Secret | None = None
+
+    def load(self) -> SigningKey:
+        """Return the key. Raises `ConfigError`."""
+        secret = resolve_secret(self.passphrase) if self.passphrase is not None else None
+        return SigningKey.load(Path(self.key.removeprefix("file:")), secret)
+
+
+class WebhookSettings(Strict):
+    """Who is told what: an https address, or one of this machine, and the secret that signs."""
+
+    name: Id
+    url: str
+    secret: Secret
+    events: list[Event] = Field(default=list(EVENTS), min_length=1)
+    ca_file: FilePath | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, url: str) -> str:
+        Target.parse(url)
+        return url
+
+    def open(self) -> Webhook:
+        """Return it with its secret. Raises `ConfigError`."""
+        secret = resolve_secret(self.secret).encode()
+        if len(secret) < MIN_SECRET:
+            raise ConfigError(f"the secret of webhook {self.name} is shorter than {MIN_SECRET} characters")
+        try:
+            target = Target.parse(self.url, str(self.ca_file) if self.ca_file is not None else None)
+        except OSError as error:
+            raise ConfigError(f"webhook {self.name}: {self.ca_file} cannot be used: {error.strerror}") from None
+        return Webhook(self.name, target, secret, frozenset(self.events))
+
+
 class HeadendFile(Strict):
     """The whole file."""
 
@@ -86,8 +132,17 @@ class HeadendFile(Strict):
     inbox: InboxSettings = MqttInboxSettings(kind="mqtt")
     state: StateSettings = StateSettings()
     enrolment: EnrolmentSettings | None = None
+    audit: AuditSettings | None = None
+    webhook: list[WebhookSettings] = Field(default=[], max_length=16)
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
+
+    @field_validator("webhook")
+    @classmethod
+    def _named_once(cls, hooks: list[WebhookSettings]) -> list[WebhookSettings]:
+        if len({hook.name for hook in hooks}) != len(hooks):
+            raise ValueError("two webhooks have one name")
+        return hooks
 
 
 def load_headend(path: Path) -> HeadendFile:

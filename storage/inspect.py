@@ -1,4 +1,4 @@
-"""What a log directory holds, in plain lines for a person. It reads only: no lock, no repair, safe beside a gateway."""
+"""What a log directory holds, for a person or record by record. It reads only: no lock, no repair."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +55,30 @@ def describe(directory: Path) -> Iterator[str]:
     for name, position in load_cursors(directory / CURSORS, epoch).items():
         yield f"  cursor {name}  {'damaged' if position is None else f'next seq {position}'}"
     yield from _quarantine(directory / QUARANTINE)
+
+
+def records(directory: Path) -> Iterator[Record]:
+    """Yield the records of a log that are whole, in order, beside whoever writes it; what is not is passed over.
+
+    Raises:
+        StorageError: there is no log in the directory, or a file of it cannot be read.
+
+    """
+    segments = list_segments(directory)
+    if not segments and not (directory / EPOCH_FILE).exists():
+        raise StorageError(f"{directory} holds no log", retry=False)
+    seed = seed_of(_epoch(directory))
+    for at, (first_seq, path) in enumerate(segments):
+        below = segments[at + 1][0] if at + 1 < len(segments) else SEQ_LIMIT
+        try:
+            with open_for_reading(path) as (fd, length):
+                for found in walk(Window(fd, length), (SEGMENT_HEADER, first_seq - 1), seed, first_seq, below):
+                    if isinstance(found, Record):
+                        yield found
+        except FileNotFoundError:  # evicted while we looked
+            continue
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}", retry=True) from None
 
 
 def _epoch(directory: Path) -> str:

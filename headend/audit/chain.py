@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from headend.state.store import State
 from headend.state.tables import audit
+from metering.timing import to_rfc3339
 
 MAX_BODY = 256 * 1024  # bytes of an entry's body: a verdict with its inputs, masked frames
 PAGE = 500  # entries that are read at once
@@ -54,6 +55,18 @@ class Link(NamedTuple):
     def computed(self) -> bytes:
         """Return the hash that its content should have."""
         return _digest(self.prev, self.seq, self.at, self.actor, self.kind, self.subject, self.region, self.body)
+
+
+def as_json(link: Link) -> bytes:
+    """Return an entry as it is shown to others: its hashes in hex, its body as it was hashed."""
+    view = link._asdict() | {
+        "at": to_rfc3339(link.at),
+        "at_us": link.at,
+        "body": msgspec.Raw(link.body.encode()),
+        "prev": link.prev.hex(),
+        "hash": link.hash.hex(),
+    }
+    return msgspec.json.encode(view)
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -62,9 +62,11 @@ class HeadsFile:
     def add(self, signed: bytes) -> None:
         """Keep a head: durable when this returns. Raises `StorageError`."""
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
             try:
-                os.write(fd, signed + b"\n")
+                size = os.fstat(fd).st_size
+                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # by a crash: it takes no other line with it
+                os.write(fd, (b"\n" if torn else b"") + signed + b"\n")
                 os.fdatasync(fd)
             finally:
                 os.close(fd)

@@ -55,6 +55,39 @@ def test_a_password_in_the_states_address_is_refused(tmp_path: Path):
     assert "planted" not in str(raised.value)
 
 
+WEBHOOK = '[[webhook]]\nname = "a"\nurl = "{url}"\nsecret = "env:PLANTED"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (WEBHOOK.format(url="http://collections.example/"), "only https"),
+        (WEBHOOK.format(url="https://me:planted@collections.example/"), "without a user"),
+        (WEBHOOK.format(url="https://a.example/") * 2, "one name"),
+        (WEBHOOK.format(url="https://a.example/") + 'events = ["reading"]\n', "events"),
+        ('[audit]\nkey = "planted"\n', "key"),
+    ],
+    ids=["plain", "user", "names", "events", "key"],
+)
+def test_what_is_wrong_about_audit_and_webhooks_is_told(tmp_path: Path, text: str, message: str):
+    path = place(tmp_path)
+    path.write_text(path.read_text() + text)
+    with pytest.raises(ConfigError, match=message):
+        load_headend(path)
+
+
+def test_a_webhooks_secret_is_long_enough_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = place(tmp_path)
+    path.write_text(path.read_text() + WEBHOOK.format(url="https://a.example/x"))
+    (settings,) = load_headend(path).webhook
+    monkeypatch.setenv("PLANTED", "short")
+    with pytest.raises(ConfigError, match="shorter than 16"):
+        settings.open()
+    monkeypatch.setenv("PLANTED", "a planted secret")
+    assert settings.open().secret == b"a planted secret"
+    assert "planted" not in repr(settings.open())
+
+
 def test_tokens_of_a_headend_are_made_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = place(tmp_path)
     token.create(path, "billing", ["readings:read"], [""], 90)

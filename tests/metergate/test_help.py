@@ -22,7 +22,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 ALL = dict(commands(get_command(app)))
-GROUPS = ["token", "log", "registry", "quarantine", "key", "trust", "simulate"]
+GROUPS = ["token", "log", "registry", "quarantine", "audit", "key", "trust", "simulate"]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
