@@ -5,6 +5,8 @@ Real parts: gateway with its log and uplink, Mosquitto, head-end with its log, s
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from gateway.changes import Changes
+from gateway.settings import GatewayFile
 from headend.configurations import VersionView
 from headend.readings import BadRequestError
 from headend.tokens import Grant
@@ -25,7 +29,7 @@ from metering.model import SECOND, Kind
 from simulators.broker import MosquittoBroker, find_mosquitto
 from storage.codec import unpack
 from storage.log import Log, Record
-from tests.faults.site_process import buses_of, until
+from tests.faults.site_process import MAIN, WAIT_S, buses_of, until
 
 pytestmark = [pytest.mark.fault, pytest.mark.real]
 ADMIN = Grant("t", "test", frozenset({"admin"}), ("",))
@@ -62,6 +66,7 @@ class Place:
 
     def __init__(self, folder: Path, broker: MosquittoBroker, buses: list[dict[str, Any]]) -> None:
         self.folder = folder
+        self.broker = broker
         self.buses = buses
         (folder / "headend.toml").write_text(
             f'[headend]\ndata = "{folder / "centre"}"\n[broker]\nhost = "127.0.0.1"\nport = {broker.port}\n'
@@ -111,6 +116,20 @@ class Place:
             await uplink
             self.edge.log.close()
 
+    async def killed(self, kind: str, method: str) -> None:
+        """Run the gateway as a process that reads, is given a version, and is killed at this method of a class."""
+        module = kind.rpartition(".")[0]
+        kill = "lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+        dying = f"import os, signal, {module}\n{kind}.{method} = {kill}\n{MAIN}"
+        with (self.folder / "killed.err").open("wb") as said:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", dying, "gateway", str(self.folder / "site.toml"), stdout=said, stderr=said
+            )
+        await until(lambda: later(self.centre.intake.counts.readings > 0), "a reading at the head-end")
+        await self.put(self.text(M1, M3))
+        code = await asyncio.wait_for(process.wait(), WAIT_S)
+        assert code == -signal.SIGKILL, (self.folder / "killed.err").read_text()
+
     async def put(self, text: str) -> None:
         office = self.centre.office.configurations
         assert office is not None
@@ -139,6 +158,10 @@ class Place:
 
 async def later(value: bool) -> bool:  # noqa: FBT001 - the answer itself
     return value
+
+
+def records(log: Log) -> list[tuple[int, bytes]]:
+    return [(item.seq, item.payload) for item in log.read(1, 100_000, 1 << 30) if isinstance(item, Record)]
 
 
 def slots(log: Log, device: str) -> list[int]:
@@ -205,3 +228,56 @@ async def test_a_bus_whose_meters_fall_silent_is_given_back(place: Place) -> Non
         await place.reads("m2")
         await place.reads("m1")
         assert place.connects("one") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("gateway.app.Gateway", "_forget"), ("gateway.remote.trial.Configurer", "_failing")],
+    ids=["in-mid-application", "on-trial"],
+)
+async def test_a_gateway_that_is_killed_comes_back_with_the_version_before_and_all_its_readings(
+    place: Place, kind: str, method: str
+) -> None:
+    async with place.head_end():
+        await place.killed(kind, method)
+        kept = Log.open(place.folder / "edge" / "log")
+        before, epoch, new_ones = records(kept), kept.epoch, slots(kept, "m3")
+        assert slots(kept, "m1")
+        kept.close()
+        async with place.gateway():
+            version = await place.became("rolled-back")
+            assert "ended while this version was on trial" in version.reason
+            await place.reads("m2")
+            log = place.edge.log
+            assert slots(log, "m3") == new_ones
+            assert place.edge.versions.standing.applied == 0
+            after = records(log)
+            assert (log.epoch, after[: len(before)]) == (epoch, before)
+            assert [seq for seq, _ in after] == list(range(1, len(after) + 1))
+            await until(lambda: later(place.edge.uplink.status().contiguous >= len(after)), "all at the head-end")
+            assert place.edge.uplink.status().put_back == 0
+
+
+async def test_a_version_after_which_the_head_end_is_out_of_reach_is_given_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.head_end(), place.gateway():
+        await place.reads("m1")
+        change = place.edge.gateway.change
+
+        async def change_and_lose_the_broker(file: GatewayFile) -> Changes:
+            monkeypatch.setattr(place.edge.gateway, "change", change)
+            found = await change(file)
+            await place.broker.stop()
+            return found
+
+        monkeypatch.setattr(place.edge.gateway, "change", change_and_lose_the_broker)
+        await place.put(place.text(M1, M3))
+        await until(lambda: later(place.edge.versions.standing.verdict.version == 1), "the verdict")
+        assert place.edge.versions.standing.applied == 0
+        await place.reads("m2")
+        again = MosquittoBroker(place.broker.port)
+        await again.start()
+        version = await place.became("rolled-back")
+        assert version.reason.startswith("the head-end was not reached within")
+    await again.stop()
