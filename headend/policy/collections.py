@@ -1,0 +1,238 @@
+"""What collections says of a debt: pushed, or asked for now over HTTP, signed. What follows from it is a rule's."""
+
+import contextlib
+import hashlib
+import hmac
+import http.client
+import ipaddress
+import secrets
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import sqlalchemy as sa
+
+from headend.audit.chain import Entry, append
+from headend.policy.facts import MAX_NOTICES, CollectionFacts, Contact, Notice
+from headend.state.rows import put
+from headend.state.store import State
+from headend.state.tables import collection_facts as table
+from metering import timing
+from metering.errors import ConfigError
+from metering.model import SECOND
+
+TIME_S = 5.0  # for connecting, and then for the whole answer
+MAX_ANSWER = 64 * 1024  # bytes
+AHEAD_S = 300  # so far ahead of ours collections' clock may be
+TIMESTAMP = "Metergate-Timestamp"
+SIGNATURE = "Metergate-Signature"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime(2200, 1, 1, tzinfo=UTC)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Word = Annotated[str, msgspec.Meta(max_length=64)]
+Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$")]
+
+
+class CollectionsError(Exception):
+    """Collections said nothing that counts; the text says why."""
+
+
+class NoticeSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A notice to the customer, and when it arrived; null: not known to have arrived."""
+
+    id: Word
+    kind: Word
+    delivered_at: Moment | None
+    channel: Word = ""
+
+
+class ContactSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An attempt to reach the customer."""
+
+    at: Moment
+    channel: Word
+    outcome: Word = ""
+
+
+class FactsSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What collections knows of a meter point's debt as of `at`, as it is sent: instants are RFC 3339 texts."""
+
+    at: Moment
+    owed: Amount = "0"
+    currency: Annotated[str, msgspec.Meta(pattern="^([A-Z]{3})?$")] = ""
+    overdue_since: Moment | None = None
+    notices: Annotated[tuple[NoticeSaid, ...], msgspec.Meta(max_length=MAX_NOTICES)] = ()
+    contacts: Annotated[tuple[ContactSaid, ...], msgspec.Meta(max_length=MAX_NOTICES)] = ()
+    disputed: bool = False
+    complaint: bool = False
+    payment_plan: Literal["none", "kept", "broken"] = "none"
+    accounts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+
+    def facts(self) -> CollectionFacts:
+        """Return it as rules judge it. Raises `ValueError` for an instant beyond 1970 to 2200."""
+        return CollectionFacts(
+            _instant(self.at),
+            self.owed,
+            self.currency,
+            _instant(self.overdue_since) if self.overdue_since is not None else None,
+            tuple(
+                Notice(each.id, each.kind, _instant(each.delivered_at) if each.delivered_at else None, each.channel)
+                for each in self.notices
+            ),
+            tuple(Contact(_instant(each.at), each.channel, each.outcome) for each in self.contacts),
+            self.disputed,
+            self.complaint,
+            self.payment_plan,
+            self.accounts,
+        )
+
+
+def read_facts(raw: bytes) -> CollectionFacts:
+    """Return facts as they were sent in JSON. Raises `ValueError` (names the field)."""
+    return msgspec.json.decode(raw, type=FactsSaid).facts()
+
+
+def together(said: CollectionFacts | None, pushed: CollectionFacts | None) -> CollectionFacts | None:
+    """Return the newer word of a request's and collections' own. What collections holds against it stands all the same.
+
+    A dispute, a complaint and a kept plan that collections pushed end with its next push, not with somebody's request.
+    """
+    if said is None or pushed is None:
+        return said or pushed
+    newest = max(pushed, said, key=lambda each: each.at)
+    return msgspec.structs.replace(
+        newest,
+        disputed=newest.disputed or pushed.disputed,
+        complaint=newest.complaint or pushed.complaint,
+        payment_plan="kept" if pushed.payment_plan == "kept" else newest.payment_plan,
+    )
+
+
+class FactsBook:
+    """The newest facts that collections pushed, by meter point. Blocking; all methods raise `StorageError`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def get(self, point: str) -> CollectionFacts | None:
+        """Return what was pushed last; None where nothing was."""
+        return self._state.read(lambda connection: _get(connection, point))
+
+    def put(self, point: str, facts: CollectionFacts, actor: str, region: str, now: int) -> None:
+        """Keep facts in the place of older ones, with the audit's entry.
+
+        Raises:
+            CollectionsError: newer ones are there, or they are of the future.
+
+        """
+        if facts.at > now + AHEAD_S * SECOND:
+            raise CollectionsError("at: lies in the future")
+
+        def work(connection: sa.Connection) -> None:
+            last = _get(connection, point)
+            if last == facts:
+                return
+            if last is not None and last.at >= facts.at:
+                raise CollectionsError(f"at: facts of {timing.to_rfc3339(last.at)} are here already")
+            body = msgspec.json.encode(facts).decode()
+            put(connection, table, {"point": point, "at": facts.at, "body": body, "by": actor})
+            append(connection, [Entry(now, actor, "collection-facts", point, region, msgspec.to_builtins(facts))])
+
+        self._state.write(work)
+
+
+class Asker:
+    """Asks collections' own server now: POST, signed, over TLS or to this machine; no redirect is followed."""
+
+    def __init__(self, url: str, secret: str, clock: Callable[[], int] = timing.now) -> None:
+        """Check the address. Raises `ConfigError`."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+            raise ConfigError("write https://…; http is spoken on this machine alone", key="policy.collections.url")
+        if not host or parts.username is not None or parts.fragment or not url.isascii() or " " in url:
+            raise ConfigError("write an address without a user: https://collections.example/facts",
+                              key="policy.collections.url")  # fmt: skip
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = host, parts.port or (443 if self._tls else 80)
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._secret = secret.encode()
+        self._clock = clock
+
+    def ask(self, point: str) -> CollectionFacts:
+        """Return what collections says now. Blocking, at most some 2 * TIME_S. Raises `CollectionsError`."""
+        body = msgspec.json.encode({"point": point, "nonce": secrets.token_hex(16)})
+        stamp = timing.to_rfc3339(self._clock())
+        headers = {
+            "Content-Type": "application/json",
+            "Connection": "close",
+            TIMESTAMP: stamp,
+            SIGNATURE: sign(self._secret, stamp, body),
+        }
+        try:
+            return read_facts(self._post(body, headers))
+        except TimeoutError:
+            raise CollectionsError(f"no answer within {TIME_S:g} s") from None
+        except http.client.HTTPException:
+            raise CollectionsError("its answer is not HTTP, or was cut off") from None
+        except OSError as error:
+            raise CollectionsError(error.strerror or type(error).__name__) from None
+        except ValueError as error:
+            raise CollectionsError(f"its answer cannot be read: {error}") from None
+
+    def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
+        with contextlib.ExitStack() as stack:
+            line = stack.enter_context(socket.create_connection((self._host, self._port), timeout=TIME_S))
+            timer = threading.Timer(TIME_S, _cut, [stack.enter_context(line.dup())])
+            timer.daemon = True
+            timer.start()
+            stack.callback(timer.cancel)
+            spoken = self._tls.wrap_socket(line, server_hostname=self._host) if self._tls is not None else line
+            stack.enter_context(spoken)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=TIME_S)
+            connection.sock = spoken
+            connection.request("POST", self._path, body, headers)
+            answer = connection.getresponse()
+            if answer.status != http.HTTPStatus.OK:
+                raise CollectionsError(f"it answers with status {answer.status}")
+            raw = answer.read(MAX_ANSWER + 1)
+        if len(raw) > MAX_ANSWER:
+            raise CollectionsError(f"its answer has more than {MAX_ANSWER} bytes")
+        return raw
+
+
+def sign(secret: bytes, stamp: str, body: bytes) -> str:
+    """Return the signature of a request: HMAC-SHA256 over the time, a dot and the body, as `v1=<hex>`."""
+    return "v1=" + hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _cut(line: socket.socket) -> None:
+    """End a connection whose time is over, whatever it waits for."""
+    with contextlib.suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _get(connection: sa.Connection, point: str) -> CollectionFacts | None:
+    body = connection.execute(sa.select(table.c.body).where(table.c.point == point)).scalar_one_or_none()
+    return None if body is None else msgspec.json.decode(body, type=CollectionFacts)
+
+
+def _instant(moment: datetime) -> int:
+    if not _EPOCH <= moment < _LAST:
+        raise ValueError(f"{moment.isoformat()} lies beyond 1970 to 2200")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
