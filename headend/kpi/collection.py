@@ -2,7 +2,8 @@
 
 Each device's day is judged once, CLOSE_S after its end, and again when more of it came. A tick does a bounded piece of
 that work, however much there is; what it did stands in the state. The API reads from there and judges nothing. A state
-that is new begins with yesterday, and with the days that are brought from then on.
+that is new begins with yesterday, and with the days that are brought from then on. Days before a device's first promise
+are not judged: nothing was expected then.
 """
 
 import asyncio
@@ -38,7 +39,8 @@ BACK_DAYS = 31  # so far back late rows open their day again
 KEEP_DAYS = 100
 SETTLE_S = 30.0  # after a late row: more of the same day follow soon
 TICK_S = 10.0
-WORK_S = 2.0  # of a tick: the rest waits for the next one
+WORK_S = 2.0  # of a tick: the rest waits for the next one,
+BUSY_CPU_S = 0.3  # of CPU where readings came in since the last one
 DAYS_AT_ONCE = 50  # device days that one transaction takes
 FORGET_AT_ONCE = 500
 ASKS_OF_A_GATEWAY = 8  # gaps that one gateway is asked for in a tick
@@ -75,6 +77,7 @@ class Collection:
         self._here = here
         self._clock = clock
         self._marked: dict[tuple[int, str], int] = {}
+        self._busy = False  # readings came in since the last tick
         self._devices: list[str] = []  # all ids in order, read once for a tick: the registry may change between two
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -98,23 +101,27 @@ class Collection:
     def tick(self) -> None:
         """Do a piece of the work: days to be judged again first, then days that have closed. Blocking."""
         until = time.monotonic() + WORK_S
+        cpu_until = time.thread_time() + (BUSY_CPU_S if self._busy else WORK_S)
+        self._busy = False
         self._devices = []
-        while time.monotonic() < until and self._again():
-            pass
-        while time.monotonic() < until and self._next():
-            pass
+        for work in (self._again, self._next):
+            while time.monotonic() < until and time.thread_time() < cpu_until and work():
+                pass
         self.days.forget(self._closed() - KEEP_DAYS, FORGET_AT_ONCE)
 
     def stored(self, found: Stored) -> None:
         """Take up what the store was just brought: late rows, answers, seqs that never come. Raises `StorageError`."""
         now, end = self._clock(), self._closed()
         days: set[tuple[int, str]] = set()
+        promised: set[str] = set()  # just now: days of these may have been passed over a moment ago
         for _, batch in found.batches:
+            self._busy = self._busy or bool(batch.blocks)
             days |= late_days(batch, end - BACK_DAYS, end)
-        fresh = {each for each in days if self._marked.get(each, 0) <= now}
+            promised.update(each.device for each in batch.expectations)
+        fresh = {each for each in days if each[1] in promised or self._marked.get(each, 0) <= now}
         if fresh:
             due = now + round(SETTLE_S * SECOND)
-            self.days.mark(fresh, now, due)
+            self.days.mark(self._promised(fresh), now, due)
             if len(self._marked) > MAX_MARKED:
                 self._marked.clear()
             self._marked.update(dict.fromkeys(fresh, due))
@@ -122,6 +129,16 @@ class Collection:
             self.gaps.answered(told, now + _spread(ANSWERED_S))
         if gone := seq_gaps(found, self._here):
             self.seq_gaps.put(gone)
+
+    def _promised(self, days: set[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Return those of the days in which, or before which, something was promised of their device."""
+        begins = {
+            device: min((each.since for each in self._store.expectations(device)), default=None)
+            for device in {device for _, device in days}
+        }
+        return {
+            (day, device) for day, device in days if (first := begins[device]) is not None and first < (day + 1) * DAY
+        }
 
     def _closed(self) -> int:
         """Return the first day that has not closed yet."""
@@ -146,7 +163,8 @@ class Collection:
         more = place + len(now) < len(self._devices)
         further = Progress(at.day, now[-1]) if more else Progress(at.day + 1)
         results = [self._judge(device, at.day, None) for device in now]
-        self.days.record(results, further)
+        told = [each for each in results if each.row.figures.expected or each.row.due is not None]
+        self.days.record(told, further)  # what nothing was promised of has no row
         return True
 
     def _judge(self, device: str, day: int, was_due: int | None) -> Result:

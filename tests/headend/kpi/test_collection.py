@@ -244,6 +244,18 @@ def test_more_devices_than_one_step_takes_are_all_judged_in_bounded_steps(
     fleet.state.close()
 
 
+def test_days_before_the_first_promise_are_not_judged_until_one_reaches_back_to_them(fleet: Fleet) -> None:
+    fleet.bring(*rows(), promises=(promise(since=START + DAY),))
+    assert fleet.collection.days.due(2**62, 9) == []
+    fleet.collection.tick()
+    assert fleet.figures().expected == 0
+    fleet.bring(*rows(), promises=())
+    assert fleet.collection.days.due(2**62, 9) == []
+    fleet.bring(promises=(promise(),))
+    fleet.later(31)
+    assert fleet.figures()[:2] == (96, 96)
+
+
 def test_seqs_that_never_come_are_kept_with_where_they_came_from(fleet: Fleet) -> None:
     gone = Skipped(4, 6, "evicted", {"m0": 50}, START, START + STEP)
     batch = Batch(fleet.now, skipped=[gone])
