@@ -178,13 +178,15 @@ class Intake:
         for place, each in enumerate(deliveries):
             if each.leaf == "up":
                 self._up(work, place, each)
-        work.alerts.update((each.id, each) for each in self._statuses.alerts())
+        raised = self._statuses.alerts()
+        work.alerts.update((each.id, each) for each in raised)
         if work.alerts:
             work.payloads.append(pack(Batch(self._clock(), events=tuple(work.alerts.values()))))
         if work.held:
             self._held.put(work.held)
         if work.payloads:
             self._log.append_now(work.payloads)
+            self._statuses.stored(raised)
         if gone := self._noting.note(work.seqs):
             work.refused |= {place for place, each in enumerate(deliveries) if each.gateway in gone}
         self.counts.records += len(work.seqs)

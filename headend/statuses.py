@@ -1,9 +1,10 @@
 """What gateways say of themselves, and which run of each is at work: statuses in, calls and refusals out."""
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -61,7 +62,7 @@ class Statuses:
         self._waiting: dict[str, dict[str, Status]] = {}  # the last status of each run that is not at work yet
         self._orders: deque[Order] = deque(maxlen=MAX_ORDERS)
         self._some = asyncio.Event()
-        self._alerts: deque[Event] = deque(maxlen=MAX_ALERTS)
+        self._alerts: deque[Event] = deque(maxlen=MAX_ALERTS)  # until the log has them
         self.known: dict[str, Known] = {}
 
     async def run(self) -> None:
@@ -125,10 +126,14 @@ class Statuses:
         return alert(gateway, events.SECOND_GATEWAY, self._clock())
 
     def alerts(self) -> list[Event]:
-        """Return the alerts that were raised since the last time."""
-        found = list(self._alerts)
-        self._alerts.clear()
-        return found
+        """Return the alerts that the log has not yet."""
+        return list(self._alerts)
+
+    def stored(self, alerts: Sequence[Event]) -> None:
+        """Note that the log has these alerts."""
+        for each in alerts:
+            with contextlib.suppress(ValueError):  # too many came meanwhile: the oldest was let go
+                self._alerts.remove(each)
 
     def _do(self, orders: list[Order]) -> None:
         for order in orders:

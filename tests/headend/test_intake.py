@@ -19,9 +19,10 @@ from headend.state.store import State
 from headend.tokens import Grant
 from metering import wire
 from metering.batch import Batch
+from metering.errors import StorageError
 from metering.model import SECOND, Block, Column, Event, Kind, Layout, Skipped, Source
 from metering.timing import now
-from metering.wire import Up
+from metering.wire import Status, Up
 from storage.codec import origin_of, pack, unpack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
@@ -228,3 +229,22 @@ async def test_what_was_evicted_or_cannot_be_read_is_shown_as_gaps_of_seqs(centr
             break
     assert pages == found
     store.close()
+
+
+async def test_an_alert_that_the_log_did_not_take_is_in_it_once_it_takes_again(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headend.intake.REFUSED_PAUSE_S", 0.0)
+    for boot in ("first", "second", "first"):  # the first answers the call, so that the second is told to leave
+        centre.intake._statuses.take(Given(wire.encode(Status("g1", "e", boot)), leaf="status"))
+    with monkeypatch.context() as full:
+
+        def refuse(_payloads: object) -> None:
+            raise StorageError("no space left", retry=True)
+
+        full.setattr(centre.log, "append_now", refuse)
+        assert await centre.up(batch("g1-m", 1)) == "nak"
+    assert centre.alerts() == []
+    assert await centre.up(batch("g1-m", 1)) == "ack"
+    assert await centre.up(batch("g1-m", 2), first=2) == "ack"
+    assert [event.name for event in centre.alerts()] == ["second-gateway-refused"]
