@@ -13,7 +13,20 @@ from fastapi.openapi.utils import get_openapi
 from api import problems, schemas
 from api.context import put
 from api.guard import Guard
-from api.routes import changes, clock, configurations, events, fleet, health, keys, kpi, readings, reads, registry
+from api.routes import (
+    audit,
+    changes,
+    clock,
+    configurations,
+    events,
+    fleet,
+    health,
+    keys,
+    kpi,
+    readings,
+    reads,
+    registry,
+)
 from headend.fleet import Fleet
 from headend.service import Office
 
@@ -70,7 +83,7 @@ def bare_app() -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys, fleet, configurations):
+    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys, fleet, configurations, audit):
         app.include_router(routes.router)
     app.add_middleware(Guard)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend its document

@@ -55,6 +55,7 @@ def needs(scope: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
 
 
 Reader = Annotated[Grant, Depends(needs("readings:read"))]
+Auditor = Annotated[Grant, Depends(needs("audit:read"))]
 Admin = Annotated[Grant, Depends(needs("admin"))]
 
 

@@ -8,6 +8,7 @@ from fastapi import Path, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.problems import ProblemError
+from headend.audit.desk import AuditQuery
 from headend.completeness import Wanted
 from headend.readings import Question, range_of_cursor
 from metering.model import SECOND, Kind, Source
@@ -121,6 +122,19 @@ class After(Strict):
     wait: float = Field(0, ge=0, le=30, description="Seconds to wait where there is nothing new.")
 
 
+class Audit(Pages):
+    """Which entries of the audit; all where nothing is said."""
+
+    subject: str = Field("", pattern=r"^[A-Za-z0-9_.:/-]{0,128}$", description="What it was about, such as a command.")
+    kind: OptionalId = ""
+    from_: Instant = Field(None, alias="from")
+    to: Instant = None
+
+    def query(self) -> AuditQuery:
+        """Return it as the head-end asks."""
+        return AuditQuery(self.subject, self.kind, self.from_, self.to)
+
+
 def no_parameters() -> Callable[[Request], None]:
     """Return a dependency for routes that take no query parameters."""
 
@@ -133,6 +147,7 @@ def no_parameters() -> Callable[[Request], None]:
 
 
 ReadingsParameters = Annotated[ReadingsRange, Query()]
+AuditParameters = Annotated[Audit, Query()]
 EventsParameters = Annotated[EventsRange, Query()]
 LatestParameters = Annotated[Latest, Query()]
 AfterParameters = Annotated[After, Query()]

@@ -93,6 +93,28 @@ class EventsPage(msgspec.Struct):
     next: str | None
 
 
+class AuditView(msgspec.Struct):
+    """An entry of the audit. `hash` is over `prev` and all its fields; `at_us` is `at` as it was hashed."""
+
+    seq: int
+    at: str
+    at_us: int
+    actor: str
+    kind: str
+    subject: str
+    region: str
+    body: dict[str, Any]
+    prev: str
+    hash: str
+
+
+class AuditPage(msgspec.Struct):
+    """A page of the audit."""
+
+    entries: list[AuditView]
+    next: str | None
+
+
 class GapView(msgspec.Struct):
     """Records of the log that will never come: evicted, quarantined or lost, with the readings gone for each device."""
 
@@ -177,6 +199,7 @@ ANSWERS = (
     ReadingsPage,
     LatestPage,
     EventsPage,
+    AuditPage,
     ChangesPage,
     ReadNow,
     ClockSet,

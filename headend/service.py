@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headend.audit.chain import Trail
+from headend.audit.desk import AuditDesk
 from headend.changes import Feed, Position, Unpack, cursor_text, readings_of
 from headend.completeness import Completeness
 from headend.configurations import ConfigurationOffice
@@ -78,13 +78,13 @@ class Office:
         collection: CollectionDesk | None = None,
         keys: KeyOffice | None = None,
         configurations: ConfigurationOffice | None = None,
-        trail: Trail | None = None,
+        audit: AuditDesk | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
         self.keys = keys
         self.configurations = configurations
-        self.trail = trail
+        self.audit = audit
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

@@ -12,6 +12,7 @@ import structlog
 from collector.mqtt_profile import MqttProfile
 from gateway.models import load_any
 from headend.audit.chain import Trail
+from headend.audit.desk import AuditDesk
 from headend.audit.heads import HeadsFile
 from headend.audit.keeper import AuditKeeper
 from headend.audit.spool import Spool
@@ -181,7 +182,7 @@ def build(file: HeadendFile) -> Centre:
         collection=desk,
         keys=keys,
         configurations=configurations,
-        trail=(trail := Trail(state)),
+        audit=AuditDesk(trail := Trail(state)),
     )
     return Centre(
         file,

@@ -9,6 +9,8 @@ from fastapi.testclient import TestClient
 from msgspec import structs
 
 from api.app import SERVER, create_app
+from headend.audit.chain import Trail
+from headend.audit.desk import AuditDesk
 from headend.authority import Authority, new_authority
 from headend.enrolling import Enrolling
 from headend.fleet import Fleet, Live
@@ -29,7 +31,7 @@ from storage.codec import pack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
 from storage.projection import Stored
-from tests.api.example_site import NOW, Meters, Site, batches, registry, registry_lists
+from tests.api.example_site import ENTRIES, NOW, Meters, Site, batches, registry, registry_lists
 
 
 def fleet_of(state: State) -> Fleet:
@@ -69,6 +71,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     collection.stored(Stored(records))
     waiting = [SeqGap("gw2", "e9", 7, 8, "")]
     desk = CollectionDesk(state, registry(), lambda: waiting, lambda: {"gw1": 1.25}, lambda: NOW)
+    trail = Trail(state)
+    trail.write(*ENTRIES)
     office = Office(
         registry(),
         store,
@@ -80,6 +84,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         set_clock=meters.set_clock,
         measures=[desk.measures],
         collection=desk,
+        audit=AuditDesk(trail),
     )
     fleet = fleet_of(state)
     with TestClient(create_app(office, fleet), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:

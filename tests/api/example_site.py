@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from fastapi.testclient import TestClient
 
+from headend.audit.chain import Entry
 from headend.fleet import Fleet
 from headend.orders import ClockSet
 from headend.registry import MemoryRegistry
@@ -35,6 +36,12 @@ START = from_rfc3339("2026-11-01T00:00:00Z")
 SWAP = START + 90 * 60 * SECOND
 QUARTER = 900 * SECOND
 NOW = START + 24 * 3600 * SECOND
+ENTRIES = (
+    Entry(START, "token:ab", "command-requested", "c1", "js/nj/st1", {"action": "disconnect", "point": "p1"}),
+    Entry(START + 1, "rule-set:cn-resident@1", "policy", "c1", "js/nj/st1", {"passed": True}),
+    Entry(START + 2, "token:cd", "command-requested", "c2", "js/njx", {"action": "restore", "point": "p2"}),
+    Entry(START + 3, "user:root", "held-decision", "gw1", "", {"action": "release"}),
+)
 
 ENERGY = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", -2, "int"),))
 VOLTAGE = Layout(Kind.INSTANTANEOUS, Source.POLL, 900, (Column("1-0:32.7.0*255", "V", 0, "float32"),))
