@@ -52,12 +52,13 @@ def held_blocks(origin: Origin, blocks: Sequence[Block], now: int, offset_s: flo
 
 
 class Releaser:
-    """Brings what was decided about into the log. `run` until told to stop."""
+    """Brings what was decided about into the log. `run` until told to stop; `leads` tells whether it is ours to do."""
 
     def __init__(self, held: HeldBack, log: Log, clock: Callable[[], int] = timing.now) -> None:
         self._held = held
         self._log = log
         self._clock = clock
+        self.leads: Callable[[], bool] = lambda: True
         self.released = 0  # blocks, since the start
         self.last_error = ""
 
@@ -86,6 +87,8 @@ class Releaser:
             StorageError: log or state did not take it; nothing is lost.
 
         """
+        if not self.leads():
+            return False
         now = self._clock()
         self._held.release_by_rule(now, FUTURE_S * SECOND, RULE, RULE_REASON)
         due = self._held.due(AT_ONCE)

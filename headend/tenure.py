@@ -67,6 +67,10 @@ class Tenure:
         """Tell whether a gateway's partition is ours."""
         return hash_of(gateway) % self._count in self.held()
 
+    def leads(self) -> bool:
+        """Tell whether the work that only one head-end of all is to do is ours: that goes with the first partition."""
+        return 0 in self.held()
+
     def fence(self, gateway: str) -> int:
         """Return the fence of a gateway's partition."""
         return self._fences.get(hash_of(gateway) % self._count, 0)

@@ -156,9 +156,11 @@ def build(file: HeadendFile) -> Centre:
         registry.was_assigned,
         held,
     )
+    collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
+    releaser = Releaser(held, log)
     if entrance.tenure is not None:
         entrance.tenure.on_taken = intake.tell_all
-    collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
+        collection.leads = releaser.leads = entrance.tenure.leads
     projection.on_stored = collection.stored
     keys = KeyOffice(
         book := KeyBook(state),
@@ -193,7 +195,7 @@ def build(file: HeadendFile) -> Centre:
         entrance,
         intake,
         projection,
-        Releaser(held, log),
+        releaser,
         office,
         collection,
         journal,

@@ -57,7 +57,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Collection:
-    """The figures and gaps of one head-end or site. `ask` None: nobody can be asked."""
+    """The figures and gaps of one state. `ask` None: nobody can be asked; `leads` tells whether the work is ours."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Collection:
         self._clock = clock
         self._marked: dict[tuple[int, str], int] = {}
         self._busy = False  # readings came in since the last tick
+        self.leads: Callable[[], bool] = lambda: True  # `stored` is everyone's: only its own log brought that
         self._devices: list[str] = []  # all ids in order, read once for a tick: the registry may change between two
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -100,6 +101,8 @@ class Collection:
 
     def tick(self) -> None:
         """Do a piece of the work: days to be judged again first, then days that have closed. Blocking."""
+        if not self.leads():
+            return
         until = time.monotonic() + WORK_S
         cpu_until = time.thread_time() + (BUSY_CPU_S if self._busy else WORK_S)
         self._busy = False
@@ -191,7 +194,7 @@ class Collection:
 
     async def ask(self) -> None:
         """Have gateways asked for gaps whose time has come. What cannot be sent now is asked for later."""
-        if self._ask is None:
+        if self._ask is None or not self.leads():
             return
         now = self._clock()
         due = await asyncio.to_thread(self.gaps.to_ask, now, ASKS_OF_A_GATEWAY, ASKS_AT_ONCE)

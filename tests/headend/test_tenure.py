@@ -1,12 +1,22 @@
 """Partitions shared out among head-ends over one state, in both databases: one owner each, and nothing forgotten."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from headend.held import Releaser, held_blocks
+from headend.kpi.collection import Collection
+from headend.registry import MemoryRegistry
 from headend.seqs import hash_of
+from headend.state.held import HeldBack, Order
 from headend.state.ledgers import CommittedSeqs, Owned, Ownership
 from headend.state.store import State
 from headend.tenure import LEASE_S, Tenure
+from metering.model import Block, Column, Device, Kind, Layout, Source
 from storage.codec import Origin
+from storage.embedded import EmbeddedStore
+from storage.log import Log
 
 COUNT = 4
 GATEWAYS = [f"g{n}" for n in range(40)]
@@ -97,3 +107,51 @@ def test_a_head_end_that_cannot_reach_the_state_holds_nothing_after_the_lease(st
     assert not tenure.holds("g1")
     tenure.tick()
     assert tenure.holds("g1")
+
+
+@pytest.fixture
+def other_state(url: str, state: State) -> Iterator[State]:
+    """Return a second handle on the same state: another head-end's."""
+    del state  # it makes the tables
+    opened = State.open(url)
+    yield opened
+    opened.close()
+
+
+def test_held_readings_are_released_by_one_head_end_at_a_time_and_by_the_next_when_it_is_gone(
+    state: State, other_state: State, clock: Clock, tmp_path: Path
+) -> None:
+    layout = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", 0, "int"),))
+    handles, logs, tenures, releasers = (state, other_state), [], [], []
+    for name, handle in zip("ab", handles, strict=True):
+        logs.append(Log.open(tmp_path / name))
+        tenures.append(Tenure(handle, name, COUNT, clock))
+        releasers.append(Releaser(HeldBack(handle), logs[-1], lambda: 1_000))
+        releasers[-1].leads = tenures[-1].leads
+    settle(*tenures)
+    for seq, released in ((1, [1, 0]), (2, [1, 1])):
+        HeldBack(state).put(held_blocks(Origin("g1", "e", seq, seq), [Block(layout, "m", seq, seq, [5])], 1, None))
+        HeldBack(state).decide(Order("release", "g1", "", "user:eva", "her clock"), 1_000)
+        for each in reversed(releasers):
+            each.step()
+        assert [each.released for each in releasers] == released
+        clock.now += LEASE_S
+        tenures[1].tick()  # the first sleeps
+    for log in logs:
+        log.close()
+
+
+def test_days_are_judged_by_one_head_end_at_a_time(
+    state: State, other_state: State, clock: Clock, store: EmbeddedStore
+) -> None:
+    first, second = Tenure(state, "a", COUNT, clock), Tenure(other_state, "b", COUNT, clock)
+    settle(first, second)
+    registry = MemoryRegistry([], [Device("m", "m", "x", "g1")], [])
+    later = Collection(other_state, store, registry, None, ("b", "e"))
+    later.leads = second.leads
+    later.tick()
+    assert later.days.progress() is None
+    clock.now += LEASE_S
+    second.tick()
+    later.tick()
+    assert later.days.progress() is not None
