@@ -17,6 +17,7 @@ from api.routes import (
     audit,
     changes,
     clock,
+    commands,
     configurations,
     events,
     fleet,
@@ -83,7 +84,21 @@ def bare_app() -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for routes in (health, registry, readings, events, changes, kpi, reads, clock, keys, fleet, configurations, audit):
+    for routes in (
+        health,
+        registry,
+        readings,
+        events,
+        changes,
+        kpi,
+        reads,
+        clock,
+        keys,
+        fleet,
+        configurations,
+        commands,
+        audit,
+    ):
         app.include_router(routes.router)
     app.add_middleware(Guard)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to extend its document
@@ -103,7 +118,8 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     )
     for path in document["paths"].values():
         for operation in path.values():
-            operation["responses"].pop("422", None)
+            if problems.MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {}):
+                operation["responses"].pop("422", None)
             # What the guard and the last resort answer, wherever it happens.
             operation["responses"] |= {str(status): each for status, each in problems.responses(413, 414, 500).items()}
             answer = operation["responses"].get("200", {}).get("content", {})

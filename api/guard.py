@@ -8,6 +8,7 @@ from api.problems import MEDIA_TYPE, body
 MAX_QUERY = 8_192  # bytes
 MAX_BODY = 65_536  # bytes; no route reads that much, but
 MAX_CONFIGURATION = 1_048_576  # bytes, of a gateway's configuration
+MAX_REQUEST = 8_388_608  # bytes, of a request for supply commands: a campaign names up to 10,000 meter points
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -31,11 +32,17 @@ class Guard:
         if len(scope["query_string"]) > MAX_QUERY:
             await _refuse(send_guarded, 414, "query-too-long", f"a query has at most {MAX_QUERY} bytes")
             return
-        limit = MAX_CONFIGURATION if scope["path"].endswith("/configuration") else MAX_BODY
+        limit = _limit(scope["path"])
         if _length(scope) > limit:
             await _refuse(send_guarded, 413, "body-too-large", f"a body has at most {limit} bytes")
             return
         await self._app(scope, receive, send_guarded)
+
+
+def _limit(path: str) -> int:
+    if path == "/v1/commands":
+        return MAX_REQUEST
+    return MAX_CONFIGURATION if path.endswith("/configuration") else MAX_BODY
 
 
 def _length(scope: Scope) -> int:

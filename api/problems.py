@@ -17,6 +17,7 @@ from headend.enrolling import NotEnrolledError, TooManyTriesError
 from headend.fleet import NotAllowedError
 from headend.ondemand import TooManyReadsError
 from headend.readings import BadRequestError, NotFoundError
+from headend.supply.desk import NotAcceptedError
 from metering.errors import (
     AuthError,
     CircuitOpenError,
@@ -44,6 +45,7 @@ _TITLES = {
     410: "Gone",
     413: "Content too large",
     414: "URI too long",
+    422: "Refused",
     423: "Locked",
     429: "Too many requests",
     500: "Internal error",
@@ -56,6 +58,7 @@ _TITLES = {
 _KNOWN = (
     BadRequestError,
     BadRequestOfCertificateError,
+    NotAcceptedError,
     NotAllowedError,
     NotEnrolledError,
     NotFoundError,
@@ -209,6 +212,8 @@ def translate(error: Exception) -> ProblemError:  # noqa: PLR0911 - one return f
                 headers={"Link": '</v1/readings/latest>; rel="snapshot"'},
                 snapshot="/v1/readings/latest",
             )
+        case NotAcceptedError():
+            return ProblemError(422, error.kind, str(error), reasons=error.reasons or [str(error)])
         case BadRequestOfCertificateError():
             return bad("csr", str(error))
         case NotAllowedError() | NotEnrolledError():

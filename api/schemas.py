@@ -11,6 +11,8 @@ from headend.configurations import ConfigurationView
 from headend.key_office import KeyView
 from headend.kpi.views import CollectionRow, GapRow
 from headend.rows import Row
+from headend.supply.views import CommandsMade, CommandsPage, CommandView, SupplyView
+from trust.sheet import Sheet
 
 _TEMPLATE = "#/components/schemas/{name}"
 
@@ -208,6 +210,11 @@ ANSWERS = (
     ConfigurationView,
     KeysPut,
     GapsPage,
+    CommandView,
+    CommandsMade,
+    CommandsPage,
+    SupplyView,
+    Sheet,
     Health,
 )
 

@@ -32,6 +32,7 @@ from headend.registry import EVERYWHERE, covers, installation_on
 from headend.rows import Row
 from headend.sight import ChangeRow, Sight
 from headend.spans import sight_of
+from headend.supply.desk import SupplyDesk
 from headend.tokens import Grant, TokenBook
 from metering import timing
 from metering.errors import StorageError
@@ -79,12 +80,14 @@ class Office:
         keys: KeyOffice | None = None,
         configurations: ConfigurationOffice | None = None,
         audit: AuditDesk | None = None,
+        supply: SupplyDesk | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
         self.keys = keys
         self.configurations = configurations
         self.audit = audit
+        self.supply = supply
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

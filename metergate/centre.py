@@ -36,10 +36,12 @@ from headend.state.held import HeldBack
 from headend.state.keys import KeyBook
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
+from headend.supply.dispatch import Dispatch
 from headend.tokens import TokenBook
 from headend.webhook_sender import WebhookSender
 from headend.webhooks import Outbox
 from metergate.centre_fleet import build_enrolling, build_fleet, keep_fresh
+from metergate.centre_supply import build_desk
 from metergate.collecting import collect_of_headend
 from metergate.headend_file import HEADS_FILE, SPOOL_FILE, HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
@@ -79,6 +81,7 @@ class Centre:
     enrolling: Enrolling | None
     audit: AuditKeeper
     sender: WebhookSender
+    dispatch: Dispatch | None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -96,6 +99,8 @@ class Centre:
             group.create_task(self.configurations.run(self.stop))
             group.create_task(self.audit.run(self.stop))
             group.create_task(self.sender.run(self.stop))
+            if self.dispatch is not None:
+                group.create_task(self.dispatch.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
             welcome = group.create_task(self._welcome())
@@ -171,7 +176,10 @@ def build(file: HeadendFile) -> Centre:
         Configs(state), Gateways(state), inbox.publish, lambda text: check_remote(text, file.headend.profiles)
     )
     sender = WebhookSender(Outbox(state), [hook.open() for hook in file.webhook])
-    journal = JournalReader(log, {**keys.handlers(), **configurations.handlers()})
+    supply = build_desk(file, state, registry)
+    dispatch = Dispatch(supply, inbox.publish) if supply is not None else None
+    handlers = dispatch.handlers() if dispatch is not None else {}
+    journal = JournalReader(log, {**keys.handlers(), **configurations.handlers(), **handlers})
     office = Office(
         registry,
         store,
@@ -185,6 +193,7 @@ def build(file: HeadendFile) -> Centre:
         keys=keys,
         configurations=configurations,
         audit=AuditDesk(trail := Trail(state)),
+        supply=supply,
     )
     return Centre(
         file,
@@ -212,6 +221,7 @@ def build(file: HeadendFile) -> Centre:
             lambda: runs_of(intake),
         ),
         sender,
+        dispatch,
     )
 
 

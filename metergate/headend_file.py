@@ -124,6 +124,20 @@ class WebhookSettings(Strict):
         return Webhook(self.name, target, secret, frozenset(self.events))
 
 
+class SupplySettings(Strict):
+    """Supply control: the copies of the gateways' trust documents, and thresholds.
+
+    What exceeds a threshold waits for a second person. `service_key` signs restores after a payment by itself.
+    """
+
+    trust: FilePath  # a folder: <gateway>.json, as `metergate trust sign` writes them
+    service_key: FilePath | None = None
+    user_per_hour: int = Field(default=50, ge=0)
+    user_per_day: int = Field(default=200, ge=0)
+    total_per_hour: int = Field(default=200, ge=0)
+    total_per_day: int = Field(default=1000, ge=0)
+
+
 class HeadendFile(Strict):
     """The whole file."""
 
@@ -134,6 +148,7 @@ class HeadendFile(Strict):
     enrolment: EnrolmentSettings | None = None
     audit: AuditSettings | None = None
     webhook: list[WebhookSettings] = Field(default=[], max_length=16)
+    supply: SupplySettings | None = None
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
 

@@ -327,3 +327,56 @@ held_back = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("done_at", sa.BigInteger),
 )
+
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("point", sa.String(NAME), nullable=False, index=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("gateway", sa.String(NAME), nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(32), nullable=False, index=True),
+    sa.Column("token", sa.String(8), nullable=False),  # of the requester
+    sa.Column("campaign", sa.String(64), nullable=False, index=True),  # empty: a single command
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical; never changes
+    sa.Column("proof", sa.LargeBinary, nullable=False),  # MessagePack: to its campaign's root
+    sa.Column("signed", sa.LargeBinary, nullable=False),  # JWS with the signatures so far
+    sa.Column("customer", sa.String(64), nullable=False),  # class, as rule sets have it
+    sa.Column("facts", sa.Text, nullable=False),  # JSON: what collections said with the request
+    sa.Column("requested_at", sa.BigInteger, nullable=False),
+    sa.Column("not_before", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("changed_at", sa.BigInteger, nullable=False),
+    sa.Column("cause", sa.String(32), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # JSON: what the gateway told last
+    sa.Column("sent_at", sa.BigInteger, nullable=False),
+    sa.Column("sent", sa.Integer, nullable=False),  # times
+)
+
+campaigns = sa.Table(
+    "campaigns",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),  # canonical manifest
+    sa.Column("signed", sa.LargeBinary, nullable=False),
+)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("token", sa.String(8), primary_key=True),
+    sa.Column("key", sa.String(128), primary_key=True),  # Idempotency-Key
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("command", sa.String(64), nullable=False),
+    sa.Column("campaign", sa.String(64), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+command_numbers = sa.Table(
+    "command_numbers",
+    metadata,
+    sa.Column("gateway", sa.String(NAME), primary_key=True),
+    sa.Column("last", sa.BigInteger, nullable=False),
+)

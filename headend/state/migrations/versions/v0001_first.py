@@ -229,6 +229,51 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("done_at", sa.BigInteger),
     )
+    op.create_table(
+        "commands",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("point", sa.String(128), nullable=False, index=True),
+        sa.Column("region", sa.Text, nullable=False),
+        sa.Column("gateway", sa.String(128), nullable=False),
+        sa.Column("action", sa.String(32), nullable=False),
+        sa.Column("state", sa.String(32), nullable=False, index=True),
+        sa.Column("token", sa.String(8), nullable=False),
+        sa.Column("campaign", sa.String(64), nullable=False, index=True),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("proof", sa.LargeBinary, nullable=False),
+        sa.Column("signed", sa.LargeBinary, nullable=False),
+        sa.Column("customer", sa.String(64), nullable=False),
+        sa.Column("facts", sa.Text, nullable=False),
+        sa.Column("requested_at", sa.BigInteger, nullable=False),
+        sa.Column("not_before", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+        sa.Column("changed_at", sa.BigInteger, nullable=False),
+        sa.Column("cause", sa.String(32), nullable=False),
+        sa.Column("why", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("sent_at", sa.BigInteger, nullable=False),
+        sa.Column("sent", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "campaigns",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("signed", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "requests",
+        sa.Column("token", sa.String(8), primary_key=True),
+        sa.Column("key", sa.String(128), primary_key=True),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("command", sa.String(64), nullable=False),
+        sa.Column("campaign", sa.String(64), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "command_numbers",
+        sa.Column("gateway", sa.String(128), primary_key=True),
+        sa.Column("last", sa.BigInteger, nullable=False),
+    )
     _append_only("audit")
     _policy()
 

@@ -1,0 +1,321 @@
+"""Supply commands in the state: each step moves one row and adds one entry to the audit, in one transaction, or none.
+
+The table of states is `metering.supply_states`; who causes a step is the caller's business.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from headend.audit.chain import Entry, append
+from headend.state.store import State as Database
+from headend.state.tables import campaigns, command_numbers, commands, requests
+from headend.webhooks import Outgoing, enqueue
+from metering.supply import RESTORING, WITHHOLDING, Action, SupplyCommand, parse_command
+from metering.supply_states import FINAL, NOT_SENT, Cause, State, after
+from trust.merkle import Proof
+
+AT_ONCE = 200  # commands that are moved in one transaction
+
+_proof = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one."""
+
+    id: str
+    point: str
+    region: str
+    gateway: str
+    action: str
+    state: State
+    token: str
+    campaign: str
+    body: bytes
+    proof: bytes
+    signed: bytes
+    customer: str
+    facts: str
+    requested_at: int
+    not_before: int
+    expires_at: int
+    changed_at: int
+    cause: str = ""
+    why: str = ""
+    detail: str = "{}"
+    sent_at: int = 0
+    sent: int = 0
+
+    @property
+    def order(self) -> SupplyCommand:
+        """Return the command as it is signed."""
+        return parse_command(self.body)
+
+    @property
+    def path(self) -> Proof:
+        """Return the proof that leads to its campaign's root."""
+        return _proof.decode(self.proof) if self.proof else []  # type: ignore[return-value]  # sides are "l" and "r"
+
+
+class Step(NamedTuple):
+    """What moves a command: its cause, who caused it (an actor of the audit), when, and why."""
+
+    cause: Cause
+    actor: str
+    at: int
+    why: str = ""
+    detail: Mapping[str, object] = {}
+
+
+class Answered(NamedTuple):
+    """What a request with the same Idempotency-Key was answered with."""
+
+    digest: bytes
+    command: str
+    campaign: str
+
+
+class New(NamedTuple):
+    """What comes with new commands: the Idempotency-Key and the digest of its request, and a campaign's manifest.
+
+    `exclusive`: no other command may be open at their meter points. `supersedes`: what withholds there and has not
+    been sent is superseded, by `actor`.
+    """
+
+    key: str
+    digest: bytes
+    manifest: bytes
+    actor: str
+    exclusive: bool = False
+    supersedes: bool = False
+
+
+class BusyError(ValueError):
+    """Another command is open at these meter points (points and commands)."""
+
+    def __init__(self, points: Mapping[str, str]) -> None:
+        super().__init__(f"another command is open at {len(points)} of the meter points")
+        self.points = points
+
+
+class Book:
+    """All supply commands. All methods raise `StorageError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Command | None:
+        """Return a command; None where there is none."""
+        found = self._select(commands.c.id == name, limit=1)
+        return found[0] if found else None
+
+    def of_campaign(self, name: str) -> list[Command]:
+        """Return the commands of a campaign in the order of its manifest."""
+        return self._select(commands.c.campaign == name, order=(commands.c.requested_at, commands.c.id))
+
+    def at(self, point: str, limit: int = 50) -> list[Command]:
+        """Return the newest commands of a meter point, the newest first."""
+        return self._select(commands.c.point == point, limit=limit, order=(commands.c.requested_at.desc(),))
+
+    def waiting(self, states: Sequence[State], limit: int) -> list[Command]:
+        """Return commands in these states, what changed longest ago first."""
+        names = [str(each) for each in states]
+        return self._select(commands.c.state.in_(names), limit=limit, order=(commands.c.changed_at, commands.c.id))
+
+    def page(self, after_id: str, limit: int, where: Sequence[sa.ColumnElement[bool]] = ()) -> list[Command]:
+        """Return commands after an id in the order of ids."""
+        return self._select(sa.and_(commands.c.id > after_id, *where), limit=limit, order=(commands.c.id,))
+
+    def given_back(self, point: str, since: int) -> bool:
+        """Tell whether something that gives back was requested at a meter point at or after an instant."""
+        where = (
+            commands.c.point == point,
+            commands.c.requested_at >= since,
+            commands.c.action.in_([str(each) for each in RESTORING]),
+            commands.c.state.not_in([str(State.CANCELLED), str(State.REFUSED_BY_POLICY)]),
+        )
+        query = sa.select(commands.c.id).where(*where).limit(1)
+        return self._database.read(lambda connection: connection.execute(query).first()) is not None
+
+    def requested_since(self, token: str | None, action: str, at: int) -> int:
+        """Return how many commands of an action were requested since then, by one token or by all."""
+        where = [commands.c.action == action, commands.c.requested_at >= at]
+        where += [commands.c.token == token] if token is not None else []
+        query = sa.select(sa.func.count()).select_from(commands).where(*where)
+        return int(self._database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def manifest(self, name: str) -> tuple[bytes, bytes]:
+        """Return a campaign's manifest and its signatures so far. Raises `KeyError`."""
+        query = sa.select(campaigns.c.body, campaigns.c.signed).where(campaigns.c.id == name)
+        row = self._database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise KeyError(name)
+        return bytes(row.body), bytes(row.signed)
+
+    def answered(self, token: str, key: str) -> Answered | None:
+        """Return what a request with this key was answered with; None where it is new."""
+        query = sa.select(requests.c.digest, requests.c.command, requests.c.campaign)
+        where = query.where(requests.c.token == token, requests.c.key == key)
+        row = self._database.read(lambda connection: connection.execute(where).one_or_none())
+        return None if row is None else Answered(bytes(row.digest), row.command, row.campaign)
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    def numbers(self, gateway: str, count: int) -> int:
+        """Take numbers for commands of a gateway, and return the first: each is given out once, over all head-ends."""
+
+        def take(connection: sa.Connection) -> int:
+            where = command_numbers.c.gateway == gateway
+            last = connection.execute(sa.select(command_numbers.c.last).where(where)).scalar_one_or_none()
+            if last is None:
+                connection.execute(sa.insert(command_numbers).values(gateway=gateway, last=count))
+                return 1
+            connection.execute(sa.update(command_numbers).where(where).values(last=last + count))
+            return int(last) + 1
+
+        return self._database.write(take)
+
+    def add(self, made: Sequence[Command], new: New, entries: Sequence[Entry]) -> None:
+        """Keep new commands with the request that made them, what they supersede, and what the audit is told."""
+        first = made[0]
+
+        def keep(connection: sa.Connection) -> None:
+            where = sa.and_(requests.c.token == first.token, requests.c.key == new.key)
+            if new.key and connection.execute(sa.select(requests.c.digest).where(where)).first() is not None:
+                return  # our own, of a try whose answer was lost; or another's, who was faster with the same key
+            if new.exclusive and (busy := _open_at(connection, [each.point for each in made])):
+                raise BusyError(busy)
+            if new.key:
+                row = {"token": first.token, "key": new.key, "digest": new.digest, "at": first.requested_at}
+                connection.execute(sa.insert(requests).values(row | {"command": first.id, "campaign": first.campaign}))
+            if new.manifest:
+                connection.execute(sa.insert(campaigns).values(id=first.campaign, body=new.manifest, signed=b""))
+            connection.execute(sa.insert(commands), [_row(each) for each in made])
+            append(connection, entries)
+            enqueue(connection, *(_outgoing(each, each.requested_at) for each in made))
+            for name in _waiting_at(connection, [each.point for each in made]) if new.supersedes else ():
+                _move(connection, name, (Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}"),))
+
+        self._database.write(keep)
+
+    def sign(self, command: Command, signed: bytes, entry: Entry) -> None:
+        """Keep the signatures of a command, or of its whole campaign, as they are now."""
+
+        def keep(connection: sa.Connection) -> None:
+            if command.campaign:
+                connection.execute(sa.update(campaigns).where(campaigns.c.id == command.campaign).values(signed=signed))
+            else:
+                connection.execute(sa.update(commands).where(commands.c.id == command.id).values(signed=signed))
+            append(connection, [entry])
+
+        self._database.write(keep)
+
+    def move(self, name: str, *steps: Step) -> Command:
+        """Move a command by these steps, and tell the audit and the webhooks each of them.
+
+        Raises:
+            NoSuchTransitionError: it is not where these steps begin (somebody was faster).
+            KeyError: there is no such command.
+
+        """
+        return self.move_all([name], *steps)[0]
+
+    def move_all(self, names: Sequence[str], *steps: Step) -> list[Command]:
+        """Move commands by the same steps, AT_ONCE in a transaction. Raises as `move`; what was before it stays."""
+        moved: list[Command] = []
+        for start in range(0, len(names), AT_ONCE):
+            part = names[start : start + AT_ONCE]
+            moved += self._database.write(
+                lambda connection, part=part: [_move(connection, name, steps) for name in part]  # type: ignore[misc]  # mypy does not infer a default's type
+            )
+        return moved
+
+    def sent(self, name: str, at: int) -> None:
+        """Note that a command was sent once more."""
+        values = {"sent_at": at, "sent": commands.c.sent + 1}
+        statement = sa.update(commands).where(commands.c.id == name).values(values)
+        self._database.write(lambda connection: connection.execute(statement))
+
+    def tell(self, *entries: Entry) -> None:
+        """Tell the audit what moves nothing."""
+        self._database.write(lambda connection: append(connection, entries))
+
+    def _select(
+        self, where: sa.ColumnElement[bool], *, limit: int | None = None, order: Sequence[Any] = ()
+    ) -> list[Command]:
+        query = sa.select(commands).where(where).order_by(*order).limit(limit)
+        return [_command(row) for row in self._database.read(lambda connection: connection.execute(query).all())]
+
+
+def _move(connection: sa.Connection, name: str, steps: Sequence[Step]) -> Command:
+    row = connection.execute(sa.select(commands).where(commands.c.id == name)).one_or_none()
+    if row is None:
+        raise KeyError(name)
+    found, entries, messages = _command(row), [], []
+    for step in steps:
+        state = after(found.state, step.cause)
+        body = {"from": found.state, "to": state, "cause": step.cause, "why": step.why} | dict(step.detail)
+        entries.append(Entry(step.at, step.actor, f"command-{state}", name, found.region, body))
+        found = msgspec.structs.replace(
+            found,
+            state=state,
+            cause=str(step.cause),
+            why=step.why,
+            changed_at=step.at,
+            detail=msgspec.json.encode(step.detail).decode() if step.detail else found.detail,
+        )
+        messages.append(_outgoing(found, step.at))
+    connection.execute(sa.update(commands).where(commands.c.id == name).values(_row(found)))
+    append(connection, entries)
+    enqueue(connection, *messages)
+    return found
+
+
+def _outgoing(command: Command, at: int) -> Outgoing:
+    order = command.order
+    body = {
+        "command": command.id,
+        "action": command.action,
+        "state": command.state,
+        "why": command.why[:1000],
+        "case": order.case,
+        "device": order.device,
+    }
+    return Outgoing("command", at, command.point, command.region, body)
+
+
+def _open_at(connection: sa.Connection, points: Sequence[str]) -> dict[str, str]:
+    """Return the open commands at these meter points; reading a state is in nobody's way."""
+    where = (commands.c.state.not_in([str(each) for each in FINAL]), commands.c.action != Action.READ_STATE)
+    query = sa.select(commands.c.point, commands.c.id).where(*where)
+    wanted = set(points)
+    return {row.point: row.id for row in connection.execute(query) if row.point in wanted}
+
+
+def _waiting_at(connection: sa.Connection, points: Sequence[str]) -> list[str]:
+    """Return what withholds at these meter points and has not been sent."""
+    states = [str(each) for each in NOT_SENT]
+    where = (commands.c.state.in_(states), commands.c.action.in_([str(each) for each in WITHHOLDING]))
+    wanted = set(points)
+    query = sa.select(commands.c.point, commands.c.id).where(*where)
+    return [row.id for row in connection.execute(query) if row.point in wanted]
+
+
+def is_open(command: Command) -> bool:
+    """Tell whether a command is not at its end."""
+    return command.state not in FINAL
+
+
+def _command(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's own name of it
+    for name in ("body", "proof", "signed"):
+        values[name] = bytes(values[name])
+    return Command(**values | {"state": State(values["state"])})
+
+
+def _row(command: Command) -> dict[str, Any]:
+    return msgspec.structs.asdict(command) | {"state": str(command.state)}

@@ -1,0 +1,65 @@
+"""Wires supply control of a head-end: copies of trust documents, rule sets, registers, the service key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from headend.policy.collections import FactsBook
+from headend.policy.desk import Choice, PolicyDesk
+from headend.policy.registers import Registers
+from headend.state.registry import DatabaseRegistry
+from headend.state.store import State
+from headend.supply.book import Book
+from headend.supply.desk import Limits, SupplyDesk
+from metergate.headend_file import HeadendFile
+from trust.document import TrustDocument, accept
+from trust.keys import SigningKey
+
+_log = structlog.get_logger(__name__)
+
+
+class TrustCopies:
+    """The copies of gateways' trust documents in a folder, each read again when its file changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, tuple[int, TrustDocument | None]] = {}
+
+    def __call__(self, gateway: str) -> TrustDocument | None:
+        """Return the copy of a gateway's document; None where there is none that holds."""
+        path = self._folder / f"{gateway}.json"
+        try:
+            changed = path.stat().st_mtime_ns
+            if gateway not in self._known or self._known[gateway][0] != changed:
+                self._known[gateway] = changed, self._read(path, gateway)
+        except OSError:
+            return None
+        return self._known[gateway][1]
+
+    def _read(self, path: Path, gateway: str) -> TrustDocument | None:
+        try:
+            return accept(None, path.read_bytes(), gateway)
+        except ValueError as error:
+            _log.error("a copy of a trust document cannot be used", file=str(path), reason=str(error))
+            return None
+
+
+def build_desk(
+    file: HeadendFile, state: State, registry: DatabaseRegistry, choices: Sequence[Choice] = ()
+) -> SupplyDesk | None:
+    """Return the supply desk; None where the file has no [supply]. Raises `ConfigError`."""
+    settings = file.supply
+    if settings is None:
+        return None
+    service = None
+    if settings.service_key is not None:
+        service = SigningKey.load(settings.service_key)
+    limits = Limits(settings.user_per_hour, settings.user_per_day, settings.total_per_hour, settings.total_per_day)
+    policy = PolicyDesk(choices, Registers(state), FactsBook(state), lambda point: _region(registry, point))
+    return SupplyDesk(Book(state), registry, TrustCopies(settings.trust), policy, limits, service)
+
+
+def _region(registry: DatabaseRegistry, point: str) -> str | None:
+    found = registry.point(point)
+    return found.region if found is not None else None

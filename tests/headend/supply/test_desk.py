@@ -1,0 +1,370 @@
+"""Supply commands at the head-end over its state: requested, approved, sent, and told by their gateways."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from headend.audit.chain import Trail
+from headend.policy.facts import CollectionFacts, RuleResult, Verdict
+from headend.readings import BadRequestError, NotFoundError
+from headend.registry import MemoryRegistry
+from headend.state.store import State as Database
+from headend.supply.book import Book
+from headend.supply.desk import Limits, NotAcceptedError, SupplyDesk
+from headend.supply.dispatch import Dispatch
+from headend.supply.making import Order, Request
+from headend.tokens import Grant
+from metering.model import SECOND, Device, Installation, JournalEntry, MeterPoint
+from metering.supply import Action, CommandMessage, Go, Hours, SupplyCommand, parse_command
+from metering.supply_states import Cause, State
+from metering.wire import Control, decode
+from trust.authority import Authority
+from trust.document import Binding, Caps, Holder, Service, TrustDocument
+from trust.keys import SigningKey
+from trust.sheet import Checked
+from trust.signatures import Kind, sign
+
+CLERK = Grant("aaaaaaaa", "clerk", frozenset({"commands:request"}), ("js/nj",))
+ANNA = Grant("bbbbbbbb", "anna", frozenset({"commands:approve"}), ("js/nj",))
+ABROAD = Grant("cccccccc", "abroad", frozenset({"commands:approve"}), ("bj",))
+START = 1_800_000_000 * SECOND
+SAYS = "notice 7 days before: delivered 5 days ago, rule cn-resident-3"
+
+
+class Policy:
+    """Passes until it is told what to say; the rule sets have their own tests."""
+
+    def __init__(self) -> None:
+        self.says = ""
+
+    def judge(
+        self, command: SupplyCommand, zone: str, customer: str, facts: CollectionFacts | None, now: int
+    ) -> Verdict:
+        assert zone == "Asia/Shanghai"
+        assert facts is None
+        result = RuleResult("r1", not self.says, self.says, {"point": command.point, "customer": customer})
+        return Verdict("test", 3, now, not self.says, (result,))
+
+    def hours(self, customer: str, zone: str, region: str = "") -> Hours | None:
+        assert region == "js/nj"
+        return Hours(zone, 0, 1440) if customer else None
+
+
+class Centre:
+    """The desk and its dispatch, with a clock that is set by hand, and what was published."""
+
+    def __init__(self, database: Database, limits: Limits = Limits(), *, service: bool = False) -> None:  # noqa: B008 - never changes
+        self.now = START
+        self.sent: list[tuple[str, Any]] = []
+        self.keys = {name: SigningKey.generate() for name in ("anna", "ben", "clerk", "dora", "payments")}
+        holders = {name: Holder(name, str(key.public)) for name, key in self.keys.items()}
+        points = [f"MP-{number}" for number in range(1, 6)]
+        self.document = TrustDocument(
+            "gw1",
+            1,
+            START,
+            1,
+            (holders["dora"],),
+            2,
+            (holders["anna"], holders["ben"], holders["clerk"]),
+            Caps(10, 100, 1000),
+            (Service("payments", str(self.keys["payments"].public), 10),),
+            bindings=tuple(Binding(each, f"m{each}", f"S{each}", f"serial:S{each}", 0, 1000) for each in points),
+        )
+        registry = MemoryRegistry(
+            [MeterPoint(each, "js/nj", "Asia/Shanghai") for each in points],
+            [Device(f"m{each}", f"S{each}", "example_switched", "gw1") for each in points],
+            [Installation(each, f"m{each}", f"S{each}", 0) for each in points],
+        )
+        self.policy = Policy()
+        self.book = Book(database)
+        self.trail = Trail(database)
+        self.desk = SupplyDesk(
+            self.book,
+            registry,
+            {"gw1": self.document}.get,
+            self.policy,
+            limits,
+            self.keys["payments"] if service else None,
+            lambda: self.now,
+        )
+        self.dispatch = Dispatch(self.desk, self.publish, lambda: self.now)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        assert not retain
+        leaf = topic.split("/")[3]
+        self.sent.append((leaf, decode(payload, CommandMessage if leaf == "commands" else Control)))
+
+    async def step(self) -> list[tuple[str, Any]]:
+        self.sent = []
+        for _ in range(2):
+            await self.dispatch.step()
+        return self.sent
+
+    def request(self, action: Action, *points: str, key: str = "k1", grant: Grant = CLERK, **changes: Any) -> Any:  # noqa: ANN401 - any field
+        wanted = Request(action, "debt", [Order(each, "case-7") for each in points], "resident")
+        wanted = wanted._replace(**changes)
+        return self.desk.request(grant, key, repr(wanted).encode(), wanted)
+
+    def signed(self, name: str, *people: str) -> bytes:
+        sheet = self.desk.signing(ANNA, name)
+        kind = Kind.MANIFEST if sheet.commands else Kind.COMMAND
+        return sign(sheet.payload, kind, [self.keys[each] for each in people])
+
+    def approve(self, name: str, *people: str) -> Any:  # noqa: ANN401 - views
+        return self.desk.approve(ANNA, name, self.signed(name, *people))
+
+    def state(self, name: str) -> State:
+        found = self.book.get(name)
+        assert found is not None
+        return found.state
+
+    def say(self, name: str, state: str, cause: str = "", gateway: str = "gw1", **detail: str) -> None:
+        entry = JournalEntry(self.now, "supply", name, state, {"cause": cause, "why": "", **detail})
+        self.dispatch.handlers()["supply"]([(gateway, entry)])
+
+    def entries(self, name: str) -> Sequence[tuple[str, str]]:
+        return [(each.kind, each.actor.split(":")[0]) for each in self.trail.all() if each.subject == name]
+
+
+@pytest.fixture
+def centre(state: Database) -> Centre:
+    return Centre(state)
+
+
+async def test_a_command_is_requested_approved_sent_with_a_go_and_verified(centre: Centre):
+    made = centre.request(Action.DISCONNECT, "MP-1")
+    (view,) = made.commands
+    assert (view.state, view.code, view.missing) == ("awaiting-approval", "3.31.0.23", ["2 approvals"])
+    assert await centre.step() == []
+    (view,) = centre.approve(view.id, "anna").commands
+    assert view.missing == ["1 of the approvers signed it; 2 are needed"]
+    assert await centre.step() == []
+    (view,) = centre.approve(view.id, "ben").commands
+    assert view.state == "approved"
+    ((leaf, message),) = await centre.step()
+    assert (leaf, message.go) == ("commands", Go(view.id, centre.now))
+    assert Authority(centre.document).authorise(message).persons == {"anna", "ben"}
+    assert parse_command(message.body).hours == Hours("Asia/Shanghai", 0, 1440)
+    centre.say(view.id, "accepted", Cause.GATEWAY_ACCEPTED)
+    centre.say(view.id, "executing", Cause.BEGAN)
+    assert centre.desk.supply(CLERK, "MP-1").state == "unknown"
+    centre.say(view.id, "verified", Cause.AS_ASKED, after="{}")
+    assert await centre.step() == []
+    supply = centre.desk.supply(CLERK, "MP-1")
+    assert (supply.state, supply.case, supply.command, supply.open) == ("disconnected", "case-7", view.id, [])
+    kinds = [kind for kind, _ in centre.entries(view.id)]
+    assert kinds[0] == "command-requested"
+    assert kinds[-3:] == ["command-accepted", "command-executing", "command-verified"]
+    assert kinds.count("approval") == 2
+
+
+async def test_a_campaign_is_approved_as_one_and_each_command_proves_that_it_belongs_to_it(centre: Centre):
+    made = centre.request(Action.DISCONNECT, "MP-1", "MP-2", "MP-3")
+    first = made.commands[0].id
+    sheet = centre.desk.signing(ANNA, first)
+    assert len(Checked(sheet).commands) == 3
+    centre.approve(first, "anna", "ben")
+    sent = await centre.step()
+    authority = Authority(centre.document)
+    assert [authority.authorise(message).command.point for _, message in sent] == ["MP-1", "MP-2", "MP-3"]
+
+
+def test_the_same_key_and_body_give_the_same_answer_and_another_body_is_refused(centre: Centre):
+    made = centre.request(Action.DISCONNECT, "MP-1")
+    assert centre.request(Action.DISCONNECT, "MP-1") == made
+    with pytest.raises(NotAcceptedError, match="another request"):
+        centre.request(Action.DISCONNECT, "MP-2")
+    assert len(centre.desk.page(CLERK, 10, "").commands) == 1
+
+
+def test_policy_refuses_in_its_own_sentence_and_the_evidence_stays(centre: Centre):
+    centre.policy.says = SAYS
+    with pytest.raises(NotAcceptedError, match="notice 7 days before") as caught:
+        centre.request(Action.DISCONNECT, "MP-1")
+    assert caught.value.reasons == [SAYS]
+    (view,) = centre.desk.page(CLERK, 10, "").commands
+    assert (view.state, view.why) == ("refused-by-policy", SAYS)
+    (link,) = [each for each in centre.trail.all() if each.kind == "command-refused-by-policy"]
+    assert link.actor == "rule-set:test@3"
+    assert msgspec.json.decode(link.body)["verdict"]["results"][0]["inputs"]["point"] == "MP-1"
+
+
+def test_policy_is_asked_again_at_the_last_approval(centre: Centre):
+    (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.policy.says = SAYS
+    (view,) = centre.approve(view.id, "anna", "ben").commands
+    assert view.state == "refused-by-policy"
+
+
+async def test_policy_is_asked_again_at_dispatch_and_for_each_go(centre: Centre):
+    (first,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    (second,) = centre.request(Action.DISCONNECT, "MP-2", key="k2").commands
+    centre.approve(first.id, "anna", "ben")
+    await centre.step()
+    centre.say(first.id, "accepted", Cause.GATEWAY_ACCEPTED)
+    centre.say(first.id, "asks-go")
+    ((leaf, control),) = await centre.step()
+    assert (leaf, control.kind) == ("control", "go")
+    assert msgspec.msgpack.decode(control.body, type=Go) == Go(first.id, centre.now)
+    centre.approve(second.id, "anna", "ben")
+    centre.policy.says = SAYS
+    centre.say(first.id, "asks-go")
+    assert await centre.step() == []
+    centre.say(first.id, "asks-go")
+    assert await centre.step() == []
+    assert centre.state(second.id) is State.REFUSED_BY_POLICY
+    assert [kind for kind, _ in centre.entries(first.id)].count("go-withheld") == 1
+
+
+@pytest.mark.parametrize("people", [("anna",), ("anna", "clerk"), ("clerk",)])
+async def test_too_few_approvers_or_the_requester_among_them_send_nothing(centre: Centre, people: tuple[str, ...]):
+    (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    (view,) = centre.approve(view.id, *people).commands
+    assert view.state == "awaiting-approval"
+    assert await centre.step() == []
+
+
+def test_signatures_that_prove_nothing_are_refused_and_not_kept(centre: Centre):
+    (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    (other,) = centre.request(Action.DISCONNECT, "MP-2", key="k2").commands
+    wrong = [
+        centre.signed(other.id, "anna"),
+        centre.signed(view.id, "dora"),
+        centre.signed(view.id, "anna", "dora"),
+        sign(centre.desk.signing(ANNA, view.id).payload, Kind.CANCEL, [centre.keys["anna"]]),
+        b"{}",
+    ]
+    for signed in wrong:
+        with pytest.raises(NotAcceptedError):
+            centre.desk.approve(ANNA, view.id, signed)
+    with pytest.raises(NotAcceptedError, match="requested"):
+        centre.desk.approve(structs.replace(CLERK, name="other"), view.id, centre.signed(view.id, "anna"))
+    with pytest.raises(NotFoundError):
+        centre.desk.approve(ABROAD, view.id, centre.signed(view.id, "anna"))
+    assert centre.desk.view(CLERK, view.id).missing == ["2 approvals"]
+
+
+async def test_one_command_is_open_at_a_meter_point_and_a_restore_supersedes_what_waits(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    with pytest.raises(NotAcceptedError, match="another command is open") as caught:
+        centre.request(Action.LIMIT, "MP-1", key="k2", limit_w=2000, limit_until=START + 7200 * SECOND)
+    assert caught.value.reasons == [f"MP-1: the command {cut.id} is open"]
+    (back,) = centre.request(Action.RESTORE, "MP-1", key="k3").commands
+    assert centre.state(cut.id) is State.SUPERSEDED
+    centre.approve(back.id, "anna")
+    ((_, message),) = await centre.step()
+    assert message.id == back.id
+
+
+async def test_a_disconnect_gets_no_go_once_the_supply_was_asked_back(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.approve(cut.id, "anna", "ben")
+    await centre.step()
+    centre.now += SECOND
+    centre.request(Action.RESTORE, "MP-1", key="k2")
+    centre.say(cut.id, "accepted", Cause.GATEWAY_ACCEPTED)
+    centre.say(cut.id, "asks-go")
+    assert await centre.step() == []
+    centre.say(cut.id, "superseded", Cause.SUPERSEDED)
+    assert centre.state(cut.id) is State.SUPERSEDED
+
+
+async def test_a_command_is_sent_again_until_the_gateway_answers_and_is_unknown_after_its_end(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.approve(cut.id, "anna", "ben")
+    assert len(await centre.step()) == 1
+    assert await centre.step() == []
+    centre.now += 11 * SECOND
+    ((_, message),) = await centre.step()
+    assert message.go.at == centre.now
+    centre.now += 4 * 3600 * SECOND
+    ((_, message),) = await centre.step()
+    assert (centre.state(cut.id), message.go) == (State.UNKNOWN, None)
+    centre.say(cut.id, "refused-by-guard", Cause.GUARD_REFUSED)
+    assert centre.state(cut.id) is State.REFUSED_BY_GUARD
+
+
+async def test_what_a_gateway_tells_late_or_of_another_gateways_command_moves_nothing(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.approve(cut.id, "anna", "ben")
+    await centre.step()
+    centre.say(cut.id, "accepted", Cause.GATEWAY_ACCEPTED, gateway="gw2")
+    assert centre.state(cut.id) is State.SENT
+    for state, cause in (("verified", "as-asked"), ("dancing", "whim"), ("accepted", "began")):
+        centre.say(cut.id, state, cause)
+    centre.say("nobody", "verified", "as-asked")
+    assert centre.state(cut.id) is State.SENT
+    assert [kind for kind, _ in centre.entries(cut.id)].count("command-told") == 3
+
+
+def test_above_a_threshold_a_second_person_releases_or_deletes(state: Database):
+    centre = Centre(state, Limits(1, 10, 10, 10))
+    centre.request(Action.DISCONNECT, "MP-1")
+    (view,) = centre.request(Action.DISCONNECT, "MP-2", key="k2").commands
+    assert (view.state, view.missing[0][:23]) == ("quarantined", "2 times disconnect of o")
+    with pytest.raises(NotAcceptedError, match="second person"):
+        centre.desk.release(CLERK, view.id)
+    assert centre.desk.release(ANNA, view.id).commands[0].state == "awaiting-approval"
+    (view,) = centre.request(Action.DISCONNECT, "MP-3", key="k3").commands
+    assert centre.desk.delete(ANNA, view.id).commands[0].state == "cancelled"
+    with pytest.raises(NotAcceptedError, match="not quarantined"):
+        centre.desk.release(ANNA, view.id)
+    (back,) = centre.request(Action.RESTORE, "MP-4", key="k4").commands
+    assert back.state == "awaiting-approval"
+
+
+async def test_the_service_key_signs_a_restore_after_a_payment_alone(state: Database):
+    centre = Centre(state, service=True)
+    (other,) = centre.request(Action.RESTORE, "MP-2", reason="request").commands
+    assert other.state == "awaiting-approval"
+    (back,) = centre.request(Action.RESTORE, "MP-1", key="k2", reason="paid").commands
+    assert back.state == "approved"
+    ((_, message),) = await centre.step()
+    service = Authority(centre.document).authorise(message).service
+    assert service is not None
+    assert service.name == "payments"
+
+
+def test_a_disconnect_is_called_off_before_it_is_sent_and_a_restore_by_k_approvers_alone(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    assert centre.desk.cancel(CLERK, cut.id).state == "cancelled"
+    with pytest.raises(NotAcceptedError, match="only what has not been sent"):
+        centre.desk.cancel(CLERK, cut.id)
+    (back,) = centre.request(Action.RESTORE, "MP-1", key="k2").commands
+    body = centre.desk.signing(ANNA, back.id).payload
+    for people in ((), ("anna",)):
+        signed = sign(body, Kind.CANCEL, [centre.keys[each] for each in people]) if people else b""
+        with pytest.raises(NotAcceptedError):
+            centre.desk.cancel(CLERK, back.id, signed)
+    signed = sign(body, Kind.CANCEL, [centre.keys["anna"], centre.keys["ben"]])
+    assert centre.desk.cancel(CLERK, back.id, signed).state == "cancelled"
+
+
+def test_what_cannot_be_ordered_is_named(centre: Centre):
+    with pytest.raises(NotFoundError):
+        centre.request(Action.DISCONNECT, "MP-9")
+    with pytest.raises(NotFoundError):
+        centre.request(Action.DISCONNECT, "MP-1", grant=ABROAD)
+    with pytest.raises(BadRequestError, match="twice"):
+        centre.request(Action.DISCONNECT, "MP-1", "MP-1")
+    with pytest.raises(BadRequestError, match="limit_w"):
+        centre.request(Action.LIMIT, "MP-1")
+    with pytest.raises(BadRequestError, match="by at most 14400 s"):
+        centre.request(Action.DISCONNECT, "MP-1", expires_at=START + 5 * 3600 * SECOND)
+
+
+def test_numbers_of_a_gateway_are_given_out_once(centre: Centre):
+    taken = [centre.book.numbers("gw1", count) for count in (1, 5, 2)]
+    assert taken == [1, 2, 7]
+    assert centre.book.numbers("gw2", 1) == 1
+
+
+def test_reading_a_state_needs_no_approval_and_is_in_nobodys_way(centre: Centre):
+    (look,) = centre.request(Action.READ_STATE, "MP-1").commands
+    assert look.state == "approved"
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1", key="k2").commands
+    assert cut.state == "awaiting-approval"
