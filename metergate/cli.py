@@ -119,7 +119,7 @@ def enrol(
 ) -> None:
     """Get this gateway its certificate for the broker, by a one-time token of the head-end. Its key stays here.
 
-    Example: metergate enrol site.toml --headend https://headend.example --token file:/root/elm-7.token
+    Example: metergate enrol site.toml --headend https://headend.example --token file:/etc/metergate/elm-7.token
     """
     from metergate.commands.enrol import run_enrol
 
