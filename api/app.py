@@ -26,6 +26,7 @@ from api.routes import (
     kpi,
     readings,
     reads,
+    registers,
     registry,
 )
 from headend.fleet import Fleet
@@ -98,6 +99,7 @@ def bare_app() -> FastAPI:
         configurations,
         commands,
         audit,
+        registers,
     ):
         app.include_router(routes.router)
     app.add_middleware(Guard)

@@ -37,17 +37,17 @@ async def _verify(request: Request, credentials: HTTPAuthorizationCredentials | 
     return grant
 
 
-def needs(scope: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
-    """Return a dependency that gives the asker's grant, or answers 401 or 403."""
+def needs(*scopes: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
+    """Return a dependency that gives the grant of an asker who has one of these scopes, or answers 401 or 403."""
 
     async def dependency(request: Request, credentials: Credentials) -> Grant:
         grant = await _verify(request, credentials)
-        if scope not in grant.scopes:
+        if not grant.scopes.intersection(scopes):
             raise ProblemError(
                 403,
                 "missing-scope",
-                f"this needs the scope {scope}",
-                headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'},
+                f"this needs the scope {' or '.join(scopes)}",
+                headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{" ".join(scopes)}"'},
             )
         return grant
 
@@ -57,6 +57,8 @@ def needs(scope: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
 Reader = Annotated[Grant, Depends(needs("readings:read"))]
 Auditor = Annotated[Grant, Depends(needs("audit:read"))]
 Admin = Annotated[Grant, Depends(needs("admin"))]
+Collector = Annotated[Grant, Depends(needs("commands:request", "admin"))]
+Overseer = Annotated[Grant, Depends(needs("commands:request", "audit:read"))]
 
 
 async def local_or_admin(request: Request, credentials: Credentials) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from api.fleet_views import FLEET_ANSWERS
 from api.problems import Problem
+from api.register_views import REGISTER_ANSWERS
 from api.render import ReadingsPage
 from headend.configurations import ConfigurationView
 from headend.key_office import KeyView
@@ -194,6 +195,7 @@ class Health(msgspec.Struct):
 
 ANSWERS = (
     *FLEET_ANSWERS,
+    *REGISTER_ANSWERS,
     PointView,
     DeviceView,
     PointsPage,

@@ -19,6 +19,7 @@ from headend.kpi.desk import CollectionDesk
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
 from headend.orders import ClockSet, Orders, SetClock
+from headend.policy.office import RegisterOffice
 from headend.readings import (
     BadRequestError,
     NotFoundError,
@@ -81,6 +82,7 @@ class Office:
         configurations: ConfigurationOffice | None = None,
         audit: AuditDesk | None = None,
         supply: SupplyDesk | None = None,
+        registers: RegisterOffice | None = None,
     ) -> None:
         self.tokens = tokens
         self.collection = collection
@@ -88,6 +90,7 @@ class Office:
         self.configurations = configurations
         self.audit = audit
         self.supply = supply
+        self.registers = registers
         self.clock = clock
         self.desk = ReadingsDesk(registry, store, moduli or {}, clock)
         self._registry = registry

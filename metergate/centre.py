@@ -46,6 +46,7 @@ from metergate.collecting import collect_of_headend
 from metergate.headend_file import HEADS_FILE, SPOOL_FILE, HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
+from metergate.policy import build_registers
 from metergate.remote import check_remote
 from metering.errors import ConfigError
 from metering.ports import ReadingsStore
@@ -194,6 +195,7 @@ def build(file: HeadendFile) -> Centre:
         configurations=configurations,
         audit=AuditDesk(trail := Trail(state)),
         supply=supply,
+        registers=build_registers(state, registry),
     )
     return Centre(
         file,

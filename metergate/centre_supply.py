@@ -1,18 +1,15 @@
 """Wires supply control of a head-end: copies of trust documents, rule sets, registers, the service key."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from headend.policy.collections import FactsBook
-from headend.policy.desk import Choice, PolicyDesk
-from headend.policy.registers import Registers
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.supply.book import Book
 from headend.supply.desk import Limits, SupplyDesk
 from metergate.headend_file import HeadendFile
+from metergate.policy import build_policy
 from trust.document import TrustDocument, accept
 from trust.keys import SigningKey
 
@@ -45,9 +42,7 @@ class TrustCopies:
             return None
 
 
-def build_desk(
-    file: HeadendFile, state: State, registry: DatabaseRegistry, choices: Sequence[Choice] = ()
-) -> SupplyDesk | None:
+def build_desk(file: HeadendFile, state: State, registry: DatabaseRegistry) -> SupplyDesk | None:
     """Return the supply desk; None where the file has no [supply]. Raises `ConfigError`."""
     settings = file.supply
     if settings is None:
@@ -56,10 +51,5 @@ def build_desk(
     if settings.service_key is not None:
         service = SigningKey.load(settings.service_key)
     limits = Limits(settings.user_per_hour, settings.user_per_day, settings.total_per_hour, settings.total_per_day)
-    policy = PolicyDesk(choices, Registers(state), FactsBook(state), lambda point: _region(registry, point))
+    policy = build_policy(file.policy, state, registry)
     return SupplyDesk(Book(state), registry, TrustCopies(settings.trust), policy, limits, service)
-
-
-def _region(registry: DatabaseRegistry, point: str) -> str | None:
-    found = registry.point(point)
-    return found.region if found is not None else None

@@ -16,6 +16,10 @@ from headend.enrolling import Enrolling
 from headend.fleet import Fleet, Live
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
+from headend.policy.collections import FactsBook
+from headend.policy.facts import Entry
+from headend.policy.office import RegisterOffice
+from headend.policy.registers import Registers
 from headend.seqs import Ledger
 from headend.service import Office
 from headend.state.gaps import SeqGap
@@ -73,6 +77,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     desk = CollectionDesk(state, registry(), lambda: waiting, lambda: {"gw1": 1.25}, lambda: NOW)
     trail = Trail(state)
     trail.write(*ENTRIES)
+    since = NOW - 3600 * SECOND
+    frost = Entry("w1", "hold", "p1", "weather", since, None, "frost", "met office", "token:00", {"low_c": "-9"})
+    Registers(state).add(frost, "js/nj/st1", NOW)
     office = Office(
         registry(),
         store,
@@ -85,6 +92,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         measures=[desk.measures],
         collection=desk,
         audit=AuditDesk(trail),
+        registers=RegisterOffice(Registers(state), FactsBook(state), registry(), lambda: NOW),
     )
     fleet = fleet_of(state)
     with TestClient(create_app(office, fleet), client=("127.0.0.1", 4711), raise_server_exceptions=False) as client:

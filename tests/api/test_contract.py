@@ -92,7 +92,7 @@ def holds(golden: object, answer: object, path: str = "") -> None:
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_a_golden_payload_is_still_the_answer(site: Site, path: Path) -> None:
     golden = json.loads(path.read_text("utf-8"))
-    headers = {**site.token(), "Accept": golden.get("accept", "*/*")}
+    headers = {**site.token(*golden.get("scopes", ())), "Accept": golden.get("accept", "*/*")}
     answer = site.client.request(golden["method"], golden["path"], headers=headers)
     assert answer.status_code == golden["status"]
     if "text" in golden:
@@ -121,5 +121,6 @@ def test_the_app_does_what_its_document_says(case: Case, site: Site, monkeypatch
     monkeypatch.setattr("headend.enrolling.TRIES", 1_000_000)
     monkeypatch.setattr("headend.enrolling.ALL_TRIES", 1_000_000)
     put(APP, site.office, site.fleet)
-    answer = case.call_and_validate(headers=site.token("readings:read", "audit:read", "admin"))
+    headers = site.token("readings:read", "commands:request", "audit:read", "admin")
+    answer = case.call_and_validate(headers=headers)  # raises what does not conform
     assert answer.status_code < 500

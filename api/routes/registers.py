@@ -1,0 +1,151 @@
+"""`/v1/registers` and `/v1/collections`: what policy judges by. Writing entries needs `admin`, reading does not."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.auth import Admin, Collector, Overseer
+from api.context import ask, office
+from api.parameters import Identity, Instant, Pages, Strict, no_parameters
+from api.problems import ProblemError, responses
+from api.register_views import EntriesOfPoint, EntriesPage, EntryView, FactsView, entry_view, facts_view
+from api.render import encode
+from api.schemas import json_answer
+from headend.policy.collections import read_facts
+from headend.policy.facts import CollectionFacts, Entry, RegisterKind
+from headend.policy.office import RegisterOffice, actor
+from headend.policy.registers import Kept
+from headend.readings import NotFoundError
+
+router = APIRouter(prefix="/v1", tags=["registers"])
+
+_PROBLEMS = responses(400, 401, 403, 404, 503)
+_ONE = [Depends(no_parameters())]
+_ENTRY = {200: json_answer(EntryView, "The entry as it is now."), **_PROBLEMS}
+_FACTS = {200: json_answer(FactsView, "What collections pushed last."), **_PROBLEMS}
+_SAID = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/FactsSaid"}}}, "required": True}
+
+
+def _printable(text: str) -> str:
+    if text and not text.isprintable():
+        raise ValueError("write printable characters alone")
+    return text
+
+
+Line = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class PutEntry(BaseModel):
+    """An entry: `name` says what it is (life-support, medical, vulnerable; weather, forecast, manual)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Word
+    since: Instant
+    until: Instant | None = None
+    reason: Line = ""
+    source: Line = ""
+    detail: dict[Word, Line] = Field(default_factory=dict, max_length=16)
+
+
+class EntryPages(Pages):
+    """Which entries, and how many at once."""
+
+    ended: bool = Field(default=False, description="Those that have ended, too.")
+
+
+class Why(Strict):
+    """Why an entry is to end."""
+
+    reason: Line = Field(min_length=1)
+
+
+@router.get("/registers/{kind}", responses={200: json_answer(EntriesPage, "A page of entries."), **_PROBLEMS})
+async def entries(
+    request: Request, grant: Overseer, kind: RegisterKind, pages: Annotated[EntryPages, Query()]
+) -> Response:
+    """List a register's entries in the order of meter points and ids."""
+    desk = _registers(request)
+
+    def page() -> tuple[list[Kept], str]:
+        return desk.page(grant, kind, pages.cursor, pages.limit, ended=pages.ended)
+
+    found, after = await ask(request, page)
+    now = desk.clock()
+    return _json({"entries": [entry_view(each, now) for each in found], "next": after or None})
+
+
+@router.get(
+    "/registers/{kind}/{point}",
+    dependencies=_ONE,
+    responses={200: json_answer(EntriesOfPoint, "The entries of a meter point."), **_PROBLEMS},
+)
+async def entries_of_point(request: Request, grant: Overseer, kind: RegisterKind, point: Identity) -> Response:
+    """Give all entries of a meter point in a register, ended ones too."""
+    found = await ask(request, _registers(request).of_point, grant, kind, point)
+    now = _registers(request).clock()
+    return _json({"entries": [entry_view(each, now) for each in found]})
+
+
+@router.put("/registers/{kind}/{point}/{entry}", dependencies=_ONE, responses=_ENTRY)
+async def put_entry(
+    request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity, body: PutEntry
+) -> Response:
+    """Add an entry. It does not change: end it, and add another."""
+    since, until = body.since, body.until
+    if since is None:
+        raise ProblemError(400, "bad-parameter", "since: say from when on it counts")
+    made = Entry(entry, kind, point, body.name, since, until, body.reason, body.source, actor(grant), body.detail)
+    return _entry(request, await ask(request, _registers(request).add, grant, made))
+
+
+@router.delete("/registers/{kind}/{point}/{entry}", responses=_ENTRY)
+async def end_entry(
+    request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity, why: Annotated[Why, Query()]
+) -> Response:
+    """End an entry; it stays in the history. A protection ends when another person's token confirms it."""
+    return _entry(request, await ask(request, _registers(request).end, grant, kind, point, entry, why.reason))
+
+
+@router.post("/registers/{kind}/{point}/{entry}/confirm", dependencies=_ONE, responses=_ENTRY)
+async def confirm_end(request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity) -> Response:
+    """End a protection whose end another token asked for in the last 24 hours."""
+    return _entry(request, await ask(request, _registers(request).confirm, grant, kind, point, entry))
+
+
+@router.get("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS)
+async def facts(request: Request, grant: Overseer, point: Identity) -> Response:
+    """Give what collections pushed last of a meter point."""
+    return _json(facts_view(await ask(request, _registers(request).facts, grant, point)))
+
+
+@router.put("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS, openapi_extra={"requestBody": _SAID})
+async def put_facts(request: Request, grant: Collector, point: Identity) -> Response:
+    """Take what collections knows of a debt as of `at`, in the place of what it said before."""
+    said = _facts_of(await request.body())
+    await ask(request, _registers(request).put_facts, grant, point, said)
+    return _json(facts_view(said))
+
+
+def _facts_of(raw: bytes) -> CollectionFacts:
+    try:
+        return read_facts(raw)
+    except ValueError as error:
+        raise ProblemError(400, "bad-body", f"these are no facts of collections: {error}") from None
+
+
+def _registers(request: Request) -> RegisterOffice:
+    found = office(request).registers
+    if found is None:
+        raise NotFoundError("this site has no registers: they belong to a head-end")
+    return found
+
+
+def _entry(request: Request, kept: Kept) -> Response:
+    return _json(entry_view(kept, _registers(request).clock()))
+
+
+def _json(value: object) -> Response:
+    return Response(encode(value), media_type="application/json")
