@@ -40,6 +40,7 @@ class NotAllowedError(Exception):
 class GatewayReport(msgspec.Struct, frozen=True):
     """A gateway with what it said of itself and what is committed of it. Instants in microseconds, UTC.
 
+    Where it has said nothing since this head-end started, it is shown as it was last seen before.
     `missing` are the first ranges of seqs that are missing below the highest committed one, inclusive.
     """
 
@@ -139,15 +140,16 @@ class Fleet:
     def _report(self, gateway: Gateway) -> GatewayReport:
         known = self._live.known.get(gateway.id, Known())
         status = known.status
-        seqs = self._live.ledger.of(gateway.id, known.epoch)
+        epoch = known.epoch or gateway.epoch
+        seqs = self._live.ledger.of(gateway.id, epoch)
         missing = seqs.missing()
         return GatewayReport(
             gateway,
-            status is not None and status.online,
-            status.boot if status is not None else "",
+            status.online if status is not None else gateway.status == "online",
+            status.boot if status is not None else gateway.boot,
             status.version if status is not None else "",
             status.meters if status is not None else 0,
-            known.epoch,
+            epoch,
             self._live.ledger.epochs(gateway.id),
             seqs.contiguous,
             missing[:MAX_MISSING],
@@ -155,7 +157,7 @@ class Fleet:
             max(0, status.log_next - 1 - status.receipt) if status is not None else None,
             round(known.offset_s * 1000) if known.offset_s is not None else None,
             status.clock_suspect if status is not None else False,
-            known.seen,
+            max((at for at in (known.seen, gateway.last_seen) if at is not None), default=None),
             "revoked" if gateway.revoked_at is not None else known.refused,
         )
 

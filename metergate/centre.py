@@ -30,6 +30,7 @@ from headend.kpi.collection import Collection
 from headend.measures import Measure
 from headend.registry import EVERYWHERE
 from headend.service import Office
+from headend.sightings import Sightings
 from headend.state.configs import Configs
 from headend.state.gateways import Gateways
 from headend.state.held import HeldBack
@@ -83,6 +84,7 @@ class Centre:
     audit: AuditKeeper
     sender: WebhookSender
     dispatch: Dispatch | None
+    sightings: Sightings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
@@ -102,6 +104,7 @@ class Centre:
             group.create_task(self.sender.run(self.stop))
             if self.dispatch is not None:
                 group.create_task(self.dispatch.run(self.stop))
+            group.create_task(self.sightings.run(self.stop))
             group.create_task(serve(self.stop))
             refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
             welcome = group.create_task(self._welcome())
@@ -224,6 +227,7 @@ def build(file: HeadendFile) -> Centre:
         ),
         sender,
         dispatch,
+        Sightings(intake.gateways, intake.answers, Gateways(state)),
     )
 
 

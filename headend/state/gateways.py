@@ -1,6 +1,7 @@
 """Gateways as the head-end knows them. Not how they enrol, nor who may change them."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -29,6 +30,16 @@ class Gateway(msgspec.Struct, frozen=True):
     config_version: int = 0  # the one that it has applied; 0: none
 
 
+class Sighting(NamedTuple):
+    """What a gateway said of itself last; `status` is online or offline, `at` our instant in microseconds, UTC."""
+
+    gateway: str
+    epoch: str
+    boot: str
+    status: str
+    at: int
+
+
 class Gateways:
     """The enrolled gateways. All methods raise `StorageError`."""
 
@@ -54,11 +65,9 @@ class Gateways:
         rows = self._state.read(lambda connection: connection.execute(sa.select(gateways)).all())
         return sorted((gateway_of(row) for row in rows), key=lambda each: each.id)
 
-    def seen(self, gateway: str, *, epoch: str, boot: str, status: str, at: int) -> bool:
-        """Note what a gateway said of itself. Older words change nothing; return False then, or if it is unknown."""
-        newer = sa.or_(gateways.c.last_seen.is_(None), gateways.c.last_seen <= at)
-        statement = sa.update(gateways).where(gateways.c.id == gateway, newer)
-        return self._changed(statement.values(epoch=epoch, boot=boot, status=status, last_seen=at))
+    def seen(self, sightings: Sequence[Sighting]) -> int:
+        """Note what gateways said of themselves; return how many words counted: older ones, of unknown ones do not."""
+        return self._state.write(lambda connection: sum(_saw(connection, each) for each in sightings))
 
     def applied(self, gateway: str, version: int) -> bool:
         """Note the version of its configuration that a gateway runs with. Return False for an unknown gateway."""
@@ -76,6 +85,13 @@ def gateway_of(row: Any) -> Gateway:  # noqa: ANN401 - a row has the type of its
 def create_gateway(connection: sa.Connection, gateway: str, now: int, number: int) -> None:
     """Write a new gateway within a transaction; `number` is the registry's revision."""
     put(connection, gateways, {**msgspec.structs.asdict(Gateway(gateway, now)), "revision": number})
+
+
+def _saw(connection: sa.Connection, word: Sighting) -> int:
+    newer = sa.or_(gateways.c.last_seen.is_(None), gateways.c.last_seen <= word.at)
+    statement = sa.update(gateways).where(gateways.c.id == word.gateway, newer)
+    values = {"epoch": word.epoch, "boot": word.boot, "status": word.status, "last_seen": word.at}
+    return connection.execute(statement.values(values)).rowcount
 
 
 def _create(connection: sa.Connection, gateway: str, now: int) -> bool:

@@ -18,6 +18,7 @@ from gateway.changes import Changes
 from gateway.settings import GatewayFile
 from headend.configurations import VersionView
 from headend.readings import BadRequestError
+from headend.state.gateways import Gateways
 from headend.tokens import Grant
 from metergate.centre import Centre, build
 from metergate.commands.registry import take_in
@@ -200,6 +201,9 @@ async def test_a_bus_that_did_not_change_keeps_its_connection_and_misses_no_boun
         assert place.edge.uplink.status().put_back == 0
         await until(lambda: later(place.edge.uplink.holds(place.edge.log.next_seq - 1)), "all at the head-end")
         assert place.edge.versions.standing.applied == 1
+    remembered = Gateways(place.centre.state).get("gw1")
+    assert remembered is not None
+    assert (remembered.boot, remembered.last_seen is not None) == (place.edge.uplink.boot, True)
 
 
 async def test_a_wrong_configuration_is_refused_with_line_and_key_at_the_put_and_at_the_gateway(place: Place) -> None:

@@ -5,7 +5,7 @@ from headend.audit.chain import Entry
 from headend.state.assignments import Assignment, Assignments
 from headend.state.configs import Configs
 from headend.state.gaps import Gap, Gaps, GapsQuery, SeqGap, SeqGaps
-from headend.state.gateways import Gateway, Gateways
+from headend.state.gateways import Gateway, Gateways, Sighting
 from headend.state.store import State
 
 _LIMITS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -16,9 +16,8 @@ _SEQS = st.integers(0, 2**62)
 def test_what_a_gateway_says_of_itself_never_goes_back(state: State) -> None:
     gateways = Gateways(state)
     gateways.create("g1", 1)
-    assert gateways.seen("g1", epoch="e", boot="b", status="online", at=10)
-    assert not gateways.seen("g1", epoch="e", boot="a", status="offline", at=9)
-    assert not gateways.seen("g2", epoch="e", boot="a", status="offline", at=9)
+    words = [Sighting("g1", "e", "b", "online", 10), Sighting("g1", "e", "a", "offline", 9)]
+    assert gateways.seen([*words, Sighting("g2", "e", "a", "offline", 9)]) == 1
     assert gateways.applied("g1", 3)
     assert gateways.get("g1") == Gateway("g1", 1, None, "", None, "e", "b", "online", 10, 3)
     assert gateways.get("g2") is None
