@@ -17,7 +17,7 @@ from headend.enrolling import NotEnrolledError, TooManyTriesError
 from headend.fleet import NotAllowedError
 from headend.ondemand import TooManyReadsError
 from headend.readings import BadRequestError, NotFoundError
-from headend.supply.desk import NotAcceptedError
+from headend.supply.signatures import NotAcceptedError
 from metering.errors import (
     AuthError,
     CircuitOpenError,

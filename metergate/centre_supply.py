@@ -7,7 +7,8 @@ import structlog
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.supply.book import Book
-from headend.supply.desk import Limits, SupplyDesk
+from headend.supply.desk import SupplyDesk
+from headend.supply.thresholds import Limits
 from metergate.headend_file import HeadendFile
 from metergate.policy import build_policy
 from trust.document import TrustDocument, accept

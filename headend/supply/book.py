@@ -12,51 +12,12 @@ import sqlalchemy as sa
 from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
+from headend.supply.command import Command
 from headend.webhooks import Outgoing, enqueue
-from metering.supply import RESTORING, WITHHOLDING, Action, SupplyCommand, parse_command
+from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, NOT_SENT, Cause, State, after
-from trust.merkle import Proof
 
 AT_ONCE = 200  # commands that are moved in one transaction
-
-_proof = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
-
-
-class Command(msgspec.Struct, frozen=True):
-    """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one."""
-
-    id: str
-    point: str
-    region: str
-    gateway: str
-    action: str
-    state: State
-    token: str
-    campaign: str
-    body: bytes
-    proof: bytes
-    signed: bytes
-    customer: str
-    facts: str
-    requested_at: int
-    not_before: int
-    expires_at: int
-    changed_at: int
-    cause: str = ""
-    why: str = ""
-    detail: str = "{}"
-    sent_at: int = 0
-    sent: int = 0
-
-    @property
-    def order(self) -> SupplyCommand:
-        """Return the command as it is signed."""
-        return parse_command(self.body)
-
-    @property
-    def path(self) -> Proof:
-        """Return the proof that leads to its campaign's root."""
-        return _proof.decode(self.proof) if self.proof else []  # type: ignore[return-value]  # sides are "l" and "r"
 
 
 class Step(NamedTuple):
@@ -303,11 +264,6 @@ def _waiting_at(connection: sa.Connection, points: Sequence[str]) -> list[str]:
     wanted = set(points)
     query = sa.select(commands.c.point, commands.c.id).where(*where)
     return [row.id for row in connection.execute(query) if row.point in wanted]
-
-
-def is_open(command: Command) -> bool:
-    """Tell whether a command is not at its end."""
-    return command.state not in FINAL
 
 
 def _command(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query

@@ -5,7 +5,6 @@ All methods block. What the head-end believes of approvals only saves a journey:
 
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -15,9 +14,12 @@ from headend.policy.facts import CollectionFacts, Verdict
 from headend.readings import BadRequestError, NotFoundError
 from headend.registry import covers
 from headend.state.tables import commands as table
-from headend.supply.book import Book, BusyError, Command, New, Step
+from headend.supply.book import Book, BusyError, New, Step
+from headend.supply.command import Command
 from headend.supply.making import Made, Maker, Request
 from headend.supply.policy import Policy
+from headend.supply.signatures import NotAcceptedError, Signatures, Trust
+from headend.supply.thresholds import Limits
 from headend.supply.views import (
     CommandsMade,
     CommandsPage,
@@ -28,39 +30,16 @@ from headend.supply.views import (
 )
 from headend.tokens import Grant
 from metering import timing
-from metering.model import SECOND
 from metering.ports import Registry
-from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage
+from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import Cause, NoSuchTransitionError, State
-from trust.authority import Authority, NotAuthorisedError
-from trust.document import TrustDocument, persons_of
+from trust.document import persons_of
 from trust.keys import SigningKey
 from trust.sheet import Sheet
-from trust.signatures import BadSignatureError, Kind, merge, payload_of, sign, verify
+from trust.signatures import Kind, merge, sign
 
-HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 MAX_KEY = 128  # characters of an Idempotency-Key
 MAX_REASONS = 20  # sentences in one refusal
-
-Trust = Callable[[str], TrustDocument | None]  # the copy of a gateway's trust document
-
-
-class NotAcceptedError(ValueError):
-    """A request that the desk understands and refuses; `kind` names the refusal, `reasons` what is missing."""
-
-    def __init__(self, kind: str, text: str, reasons: list[str] | None = None) -> None:
-        super().__init__(text)
-        self.kind = kind
-        self.reasons = reasons or []
-
-
-class Limits(NamedTuple):
-    """How many commands of one action that withhold pass without a second person: for one token, and for all."""
-
-    user_per_hour: int = 50
-    user_per_day: int = 200
-    total_per_hour: int = 200
-    total_per_day: int = 1000
 
 
 class SupplyDesk:
@@ -78,7 +57,7 @@ class SupplyDesk:
     ) -> None:
         self.book = book
         self._registry = registry
-        self._trust = trust
+        self.signatures = Signatures(book, trust)
         self._policy = policy
         self._limits = limits
         self._service = service
@@ -142,7 +121,7 @@ class SupplyDesk:
 
     def _made(self, first: Command) -> CommandsMade:
         found = self.book.of_campaign(first.campaign) if first.campaign else [self._get(first.id)]
-        missing = self._missing(found[0])
+        missing = self.signatures.missing(found[0])
         views = [command_view(each, missing) for each in found]
         signing = f"/v1/commands/{first.id}/signing" if missing else None
         return CommandsMade(first.campaign or None, views, signing)
@@ -165,7 +144,7 @@ class SupplyDesk:
         names = [each.id for each in made.commands]
         action = made.commands[0].order.action
         actor = f"token:{grant.token}"
-        if action in WITHHOLDING and (why := self._above(grant, action, now)):
+        if action in WITHHOLDING and (why := self._limits.exceeded(self.book, grant.token, action, now)):
             self.book.move_all(names, Step(Cause.THRESHOLD_EXCEEDED, actor, now, why))
             return
         steps = [Step(Cause.POLICY_PASSED, actor, now)]
@@ -181,25 +160,11 @@ class SupplyDesk:
         if service is None or made[0].order.reason != "paid":
             return
         actor = f"key:{service.public.id}"
-        body = self._payload(made[0])
+        body = self.signatures.payload(made[0])
         kind = Kind.MANIFEST if made[0].campaign else Kind.COMMAND
         entry = Entry(now, actor, "approval", made[0].campaign or made[0].id, made[0].region, {"service": True})
         self.book.sign(made[0], sign(body, kind, [service]), entry)
         self.book.move_all([each.id for each in made], Step(Cause.APPROVALS_COMPLETE, actor, now, "paid"))
-
-    def _above(self, grant: Grant, action: Action, now: int) -> str:
-        """Return which threshold the newest request exceeds."""
-        limits = self._limits
-        for token, since, most, words in (
-            (grant.token, now - HOUR, limits.user_per_hour, "of one requester in an hour"),
-            (grant.token, now - DAY, limits.user_per_day, "of one requester in a day"),
-            (None, now - HOUR, limits.total_per_hour, "of all in an hour"),
-            (None, now - DAY, limits.total_per_day, "of all in a day"),
-        ):
-            count = self.book.requested_since(token, action, since)
-            if count > most:
-                return f"{count} times {action} {words}; above {most} a second person releases or deletes it"
-        return ""
 
     # --- policy -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +182,7 @@ class SupplyDesk:
         command = self._seen(grant, name)
         if not command.campaign:
             return Sheet(command.body)
-        return Sheet(self._payload(command), [each.body for each in self.book.of_campaign(command.campaign)])
+        return Sheet(self.signatures.payload(command), [each.body for each in self.book.of_campaign(command.campaign)])
 
     def approve(self, grant: Grant, name: str, signed: bytes) -> CommandsMade:
         """Take signatures of a command or of its campaign, and go on when there are enough.
@@ -232,31 +197,16 @@ class SupplyDesk:
         if grant.token == command.token:
             raise NotAcceptedError("requester", "who requested a command does not approve it")
         kind = Kind.MANIFEST if command.campaign else Kind.COMMAND
-        kids = self._signers(command, kind, self._payload(command), signed)
-        before = self._signed(command)
+        kids = self.signatures.check(command, kind, self.signatures.payload(command), signed)
+        before = self.signatures.of(command)
         after = merge(before, signed) if before else signed
         now = self._clock()
         body = {"keys": sorted(kids), "token": grant.token}
         entries = Entry(now, f"key:{min(kids)}", "approval", command.campaign or command.id, command.region, body)
         self.book.sign(command, after, entries)
-        if not self._missing(self._get(name)):
+        if not self.signatures.missing(self._get(name)):
             self._complete(command, grant, now)
         return self._made(command)
-
-    def _signers(self, command: Command, kind: Kind, payload: bytes, signed: bytes) -> frozenset[str]:
-        """Return whose signatures these are: all of them of approvers that the gateway's document knows."""
-        document = self._document(command)
-        try:
-            if payload_of(signed) != payload:
-                raise NotAcceptedError("bad-signature", "something else was signed than this command")
-            kids = verify(signed, kind, document.approver_keys()).kids
-        except BadSignatureError as error:
-            raise NotAcceptedError("bad-signature", str(error)) from None
-        count = len(msgspec.json.decode(signed)["signatures"])
-        if count != len(kids):
-            text = f"{count - len(kids)} of the signatures are doubled or of keys that {command.gateway} does not know"
-            raise NotAcceptedError("bad-signature", text)
-        return kids
 
     def _complete(self, command: Command, grant: Grant, now: int) -> None:
         """Let commands with all approvals go on, each as policy says now."""
@@ -271,25 +221,6 @@ class SupplyDesk:
                 passed.append(each.id)
         self.book.move_all(passed, Step(Cause.APPROVALS_COMPLETE, f"token:{grant.token}", now))
 
-    def message(self, command: Command) -> CommandMessage:
-        """Return a command as it is sent, without a go."""
-        return CommandMessage(command.id, command.body, self._signed(command), command.path)
-
-    def _missing(self, command: Command) -> list[str]:
-        """Return what a command waits for, in words."""
-        if command.state is State.QUARANTINED:
-            return [command.why]
-        if command.state is not State.AWAITING_APPROVAL:
-            return []
-        if not self._signed(command):
-            k = self._document(command).k if command.order.action in WITHHOLDING else 1
-            return [f"{k} approvals"]
-        try:
-            Authority(self._document(command)).authorise(self.message(command))
-        except NotAuthorisedError as error:
-            return [str(error)]
-        return []
-
     # --- second thoughts ----------------------------------------------------------------------------------------------
 
     def cancel(self, grant: Grant, name: str, signed: bytes = b"") -> CommandView:
@@ -299,8 +230,8 @@ class SupplyDesk:
         if command.order.action in RESTORING:
             if not signed:
                 raise NotAcceptedError("missing-signatures", "cancelling what gives back needs k approvers' signatures")
-            kids = self._signers(command, Kind.CANCEL, command.body, signed)
-            document = self._document(command)
+            kids = self.signatures.check(command, Kind.CANCEL, command.body, signed)
+            document = self.signatures.document(command)
             persons = persons_of(document.approvers, kids)
             if len(persons) < document.k:
                 text = f"{len(persons)} of the approvers signed; {document.k} are needed"
@@ -341,7 +272,7 @@ class SupplyDesk:
     def view(self, grant: Grant, name: str) -> CommandView:
         """Return one command. Raises `NotFoundError`."""
         command = self._seen(grant, name)
-        return command_view(command, self._missing(command))
+        return command_view(command, self.signatures.missing(command))
 
     def page(self, grant: Grant, limit: int, cursor: str, point: str = "", state: str = "") -> CommandsPage:
         """Return a page of the commands that the asker sees, those of one meter point or in one state."""
@@ -370,19 +301,6 @@ class SupplyDesk:
         if found is None:
             raise NotFoundError(f"there is no command {name}")
         return found
-
-    def _document(self, command: Command) -> TrustDocument:
-        found = self._trust(command.gateway)
-        if found is None:
-            text = f"no trust document of {command.gateway} is known here: [supply] trust"
-            raise NotAcceptedError("no-trust-document", text)
-        return found
-
-    def _payload(self, command: Command) -> bytes:
-        return self.book.manifest(command.campaign)[0] if command.campaign else command.body
-
-    def _signed(self, command: Command) -> bytes:
-        return self.book.manifest(command.campaign)[1] if command.campaign else command.signed
 
 
 def refusal(verdict: Verdict, now: int) -> Step:

@@ -15,7 +15,8 @@ import structlog
 from headend.audit.chain import Entry
 from headend.journal import Entries, Handler
 from headend.key_floors import Publish
-from headend.supply.book import Command, Step
+from headend.supply.book import Step
+from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk, refusal
 from metering import timing, wire
 from metering.errors import LinkDownError, StorageError
@@ -127,7 +128,7 @@ class Dispatch:
         now = self._clock()
         if go is None and command.order.action in WITHHOLDING and now < command.expires_at:
             return
-        message = await asyncio.to_thread(self._desk.message, command)
+        message = await asyncio.to_thread(self._desk.signatures.message, command)
         await asyncio.to_thread(self._book.sent, command.id, now)
         sent = msgspec.structs.replace(message, go=go)
         await self._publish(wire.topic(command.gateway, "commands"), wire.encode(sent), retain=False)

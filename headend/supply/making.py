@@ -9,7 +9,7 @@ import msgspec
 from headend.policy.facts import CollectionFacts
 from headend.readings import BadRequestError, NotFoundError
 from headend.registry import covers, installation_on
-from headend.supply.book import Command
+from headend.supply.command import Command
 from headend.tokens import Grant
 from metering.model import SECOND, MeterPoint
 from metering.ports import Registry

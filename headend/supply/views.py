@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headend.supply.book import Command, is_open
+from headend.supply.command import Command, is_open
 from metering.supply import CONTROL_CODES, WITHHOLDING, Action
 from metering.supply_states import State
 from metering.timing import to_rfc3339

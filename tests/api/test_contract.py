@@ -66,7 +66,7 @@ def test_taking_away_or_narrowing_is_found(path: str, value: object) -> None:
 def test_adding_and_widening_is_welcome() -> None:
     old = openapi.document()
     new = copy.deepcopy(old)
-    change(new, "paths /v1/commands", {"get": {}})
+    change(new, "paths /v1/tariffs", {"get": {}})
     change(new, "components schemas Row properties extra", {"type": "string"})
     change(new, f"{READINGS} description", "other words")
     new["paths"]["/v1/devices/{device}/readings"]["get"]["parameters"].append({"in": "query", "name": "zone"})

@@ -13,9 +13,11 @@ from headend.readings import BadRequestError, NotFoundError
 from headend.registry import MemoryRegistry
 from headend.state.store import State as Database
 from headend.supply.book import Book
-from headend.supply.desk import Limits, NotAcceptedError, SupplyDesk
+from headend.supply.desk import SupplyDesk
 from headend.supply.dispatch import Dispatch
 from headend.supply.making import Order, Request
+from headend.supply.signatures import NotAcceptedError
+from headend.supply.thresholds import Limits
 from headend.tokens import Grant
 from metering.model import SECOND, Device, Installation, JournalEntry, MeterPoint
 from metering.supply import Action, CommandMessage, Go, Hours, SupplyCommand, parse_command

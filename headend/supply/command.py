@@ -1,0 +1,51 @@
+"""A supply command as the head-end keeps it: what was ordered, and where it stands. No storage."""
+
+import msgspec
+
+from metering.supply import SupplyCommand, parse_command
+from metering.supply_states import FINAL, State
+from trust.merkle import Proof
+
+_proof = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one."""
+
+    id: str
+    point: str
+    region: str
+    gateway: str
+    action: str
+    state: State
+    token: str
+    campaign: str
+    body: bytes
+    proof: bytes
+    signed: bytes
+    customer: str
+    facts: str
+    requested_at: int
+    not_before: int
+    expires_at: int
+    changed_at: int
+    cause: str = ""
+    why: str = ""
+    detail: str = "{}"
+    sent_at: int = 0
+    sent: int = 0
+
+    @property
+    def order(self) -> SupplyCommand:
+        """Return the command as it is signed."""
+        return parse_command(self.body)
+
+    @property
+    def path(self) -> Proof:
+        """Return the proof that leads to its campaign's root."""
+        return _proof.decode(self.proof) if self.proof else []  # type: ignore[return-value]  # sides are "l" and "r"
+
+
+def is_open(command: Command) -> bool:
+    """Tell whether a command is not at its end."""
+    return command.state not in FINAL
