@@ -4,7 +4,6 @@ from typing import Literal
 
 import msgspec
 
-from headend.policy.collections import FactsSaid
 from headend.policy.facts import CollectionFacts
 from headend.policy.registers import Kept
 from metering.timing import to_rfc3339
@@ -80,7 +79,7 @@ class FactsView(msgspec.Struct):
     accounts: int
 
 
-REGISTER_ANSWERS = (EntryView, EntriesPage, EntriesOfPoint, FactsView, FactsSaid)
+REGISTER_ANSWERS = (EntryView, EntriesPage, EntriesOfPoint, FactsView)
 
 
 def entry_view(kept: Kept, now: int) -> EntryView:

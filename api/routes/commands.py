@@ -1,19 +1,19 @@
 """`/v1/commands`: supply commands are requested, approved, followed and called off. Gateways judge them anew."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Reader, needs
+from api.collection_facts import FactsBody
 from api.context import ask, office
 from api.guard import MAX_BODY
 from api.parameters import Cursor, Identity, Instant, OptionalId, Strict, no_parameters
 from api.problems import ProblemError, responses
 from api.render import encode
 from api.schemas import json_answer
-from headend.policy.facts import CollectionFacts, Contact, Notice
 from headend.readings import NotFoundError
 from headend.supply.desk import SupplyDesk
 from headend.supply.making import Order
@@ -34,58 +34,10 @@ _SIGNED = {"content": {"application/jose+json": {"schema": {"type": "object"}}},
 _MADE = json_answer(CommandsMade, "The commands, and what they wait for.")
 _ONE = json_answer(CommandView, "The command.")
 _ID = r"^[A-Za-z0-9_-]{1,64}$"
-_DECIMAL = r"^[0-9]{1,18}(\.[0-9]{1,6})?$"
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class NoticeBody(_Body):
-    """A notice to the customer, and when it arrived; without that it is not known to have arrived."""
-
-    id: str = Field(max_length=64)
-    kind: str = Field(max_length=64)
-    delivered_at: Instant = None
-    channel: str = Field("", max_length=64)
-
-
-class ContactBody(_Body):
-    """An attempt to reach the customer."""
-
-    at: Instant
-    channel: str = Field(max_length=64)
-    outcome: str = Field("", max_length=200)
-
-
-class FactsBody(_Body):
-    """What collections knows of the debt, as it is at `at`."""
-
-    at: Instant
-    owed: str = Field("0", pattern=_DECIMAL)
-    currency: str = Field("", max_length=3)
-    overdue_since: Instant = None
-    notices: list[NoticeBody] = Field([], max_length=100)
-    contacts: list[ContactBody] = Field([], max_length=100)
-    disputed: bool = False
-    complaint: bool = False
-    payment_plan: Literal["none", "kept", "broken"] = "none"
-    accounts: int = Field(1, ge=1, le=1000)
-
-    def facts(self) -> CollectionFacts:
-        """Return it as policy takes it."""
-        return CollectionFacts(
-            self.at or 0,
-            self.owed,
-            self.currency,
-            self.overdue_since,
-            tuple(Notice(each.id, each.kind, each.delivered_at, each.channel) for each in self.notices),
-            tuple(Contact(each.at or 0, each.channel, each.outcome) for each in self.contacts),
-            self.disputed,
-            self.complaint,
-            self.payment_plan,
-            self.accounts,
-        )
 
 
 class OrderBody(_Body):

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.auth import Admin, Collector, Overseer
+from api.collection_facts import FactsBody
 from api.context import ask, office
 from api.parameters import Identity, Instant, Pages, Strict, no_parameters
 from api.problems import ProblemError, responses
 from api.register_views import EntriesOfPoint, EntriesPage, EntryView, FactsView, entry_view, facts_view
 from api.render import encode
 from api.schemas import json_answer
-from headend.policy.collections import read_facts
-from headend.policy.facts import CollectionFacts, Entry, RegisterKind
+from headend.policy.facts import LATEST, Entry, RegisterKind
 from headend.policy.office import RegisterOffice, actor
 from headend.policy.registers import Kept
 from headend.readings import NotFoundError
@@ -24,7 +24,6 @@ _PROBLEMS = responses(400, 401, 403, 404, 503)
 _ONE = [Depends(no_parameters())]
 _ENTRY = {200: json_answer(EntryView, "The entry as it is now."), **_PROBLEMS}
 _FACTS = {200: json_answer(FactsView, "What collections pushed last."), **_PROBLEMS}
-_SAID = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/FactsSaid"}}}, "required": True}
 
 
 def _printable(text: str) -> str:
@@ -33,6 +32,13 @@ def _printable(text: str) -> str:
     return text
 
 
+def _in_range(instant: int | None) -> int | None:
+    if instant is not None and not 0 <= instant < LATEST:
+        raise ValueError("it lies beyond 1970 to 2200")
+    return instant
+
+
+When = Annotated[Instant, AfterValidator(_in_range)]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
@@ -43,8 +49,8 @@ class PutEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Word
-    since: Instant
-    until: Instant | None = None
+    since: When
+    until: When = None
     reason: Line = ""
     source: Line = ""
     detail: dict[Word, Line] = Field(default_factory=dict, max_length=16)
@@ -121,19 +127,12 @@ async def facts(request: Request, grant: Overseer, point: Identity) -> Response:
     return _json(facts_view(await ask(request, _registers(request).facts, grant, point)))
 
 
-@router.put("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS, openapi_extra={"requestBody": _SAID})
-async def put_facts(request: Request, grant: Collector, point: Identity) -> Response:
+@router.put("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS)
+async def put_facts(request: Request, grant: Collector, point: Identity, body: FactsBody) -> Response:
     """Take what collections knows of a debt as of `at`, in the place of what it said before."""
-    said = _facts_of(await request.body())
+    said = body.facts()
     await ask(request, _registers(request).put_facts, grant, point, said)
     return _json(facts_view(said))
-
-
-def _facts_of(raw: bytes) -> CollectionFacts:
-    try:
-        return read_facts(raw)
-    except ValueError as error:
-        raise ProblemError(400, "bad-body", f"these are no facts of collections: {error}") from None
 
 
 def _registers(request: Request) -> RegisterOffice:

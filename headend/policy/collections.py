@@ -32,7 +32,6 @@ AHEAD_S = 300  # so far ahead of ours collections' clock may be
 TIMESTAMP = "Metergate-Timestamp"
 SIGNATURE = "Metergate-Signature"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = datetime(2200, 1, 1, tzinfo=UTC)
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Word = Annotated[str, msgspec.Meta(max_length=64)]
@@ -61,7 +60,7 @@ class ContactSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FactsSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What collections knows of a meter point's debt as of `at`, as it is sent: instants are RFC 3339 texts."""
+    """What collections knows of a meter point's debt as of `at`, as its server answers: instants are RFC 3339 texts."""
 
     at: Moment
     owed: Amount = "0"
@@ -94,7 +93,7 @@ class FactsSaid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_facts(raw: bytes) -> CollectionFacts:
-    """Return facts as they were sent in JSON. Raises `ValueError` (names the field)."""
+    """Return the facts of an answer in JSON. Raises `ValueError` (names the field)."""
     return msgspec.json.decode(raw, type=FactsSaid).facts()
 
 
@@ -233,6 +232,4 @@ def _get(connection: sa.Connection, point: str) -> CollectionFacts | None:
 
 
 def _instant(moment: datetime) -> int:
-    if not _EPOCH <= moment < _LAST:
-        raise ValueError(f"{moment.isoformat()} lies beyond 1970 to 2200")
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -8,6 +8,7 @@ import msgspec
 from metering.supply import Reason
 
 MAX_NOTICES = 100
+LATEST = 7_258_118_400_000_000  # us: the year 2200; what is later is no instant of a debt
 
 RegisterKind = Literal["protected", "hold", "dispute", "payment-plan"]
 
@@ -42,6 +43,13 @@ class CollectionFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     complaint: bool = False
     payment_plan: Literal["none", "kept", "broken"] = "none"
     accounts: int = 1  # that the debt combines
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an instant that no calendar of a rule could take."""
+        told = [self.at, self.overdue_since, *(each.at for each in self.contacts)]
+        told += [each.delivered_at for each in self.notices]
+        if any(each is not None and not 0 <= each < LATEST for each in told):
+            raise ValueError("an instant of these facts lies beyond 1970 to 2200")
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ def test_what_is_wrong_with_an_entry_is_named(site: Site) -> None:
     admin = site.token("admin")
     for body, field in (
         ({**ENTRY, "since": "yesterday"}, "since"),
+        ({**ENTRY, "since": "0001-01-01T00:00:00Z"}, "since"),
         ({**ENTRY, "until": "2026-09-01T00:00:00Z"}, "until"),
         ({**ENTRY, "reason": "a\u0000b"}, "reason"),
         ({**ENTRY, "more": 1}, "more"),
@@ -73,5 +74,6 @@ def test_collections_pushes_what_it_knows_and_never_goes_back(site: Site) -> Non
     assert ask(site, collections, "GET", path) == (200, kept)
     assert ask(site, collections, "PUT", path, {**FACTS, "at": "2026-11-01T09:00:00Z"})[0] == 400
     assert ask(site, collections, "PUT", path, {**FACTS, "owed": 1.5})[0] == 400
+    assert ask(site, collections, "PUT", path, {**FACTS, "overdue_since": "0001-01-01T00:00:00Z"})[0] == 400
     assert ask(site, collections, "PUT", "/v1/collections/p2/facts", FACTS)[0] == 404
     assert ask(site, site.token(), "PUT", path, FACTS)[0] == 403
