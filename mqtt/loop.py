@@ -30,6 +30,7 @@ MAX_DIALS = 16  # connections that a process opens at the same time: a fleet in 
 TICK_S = 1.0  # how often the keep-alive is looked at
 STABLE_S = 10.0  # a connection that lived this long was a good one: the next retry comes quickly again
 FILTERS_PER_SUBSCRIBE = 100
+ASK_AGAIN_S = 5.0  # after a broker refused a subscription: it may not be all there yet
 MAX_REFUSED_NAMED = 20  # refused subscriptions that the status names
 
 SUBACK_FAILURE = 0x80  # MQTT 3.1.1, 3.9.3
@@ -86,7 +87,7 @@ class MqttConnection:
         self._connects = 0
         self._failures = 0
         self._last_error = ""
-        self._refused: list[str] = []
+        self._refused: dict[str, float] = {}  # and when it was
 
     # -- for the caller
 
@@ -125,7 +126,7 @@ class MqttConnection:
             self._connects,
             self._failures,
             self._last_error,
-            tuple(self._refused[:MAX_REFUSED_NAMED]),
+            tuple(self._refused)[:MAX_REFUSED_NAMED],
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -165,6 +166,7 @@ class MqttConnection:
                 return
             while not stop.is_set() and not self._ended.is_set():
                 self._guard(client.loop_misc)
+                self._ask_again()
                 await _either(stop, self._ended, timeout=TICK_S)
             if stop.is_set() and not self._ended.is_set():
                 client.disconnect()
@@ -292,8 +294,10 @@ class MqttConnection:
     ) -> None:
         asked = self._asked.pop(mid, [])
         refused = [text for text, reason in zip(asked, reasons, strict=False) if reason.value >= SUBACK_FAILURE]
+        for text in asked:
+            self._refused.pop(text, None)
         if refused:
-            self._refused.extend(refused[: MAX_REFUSED_NAMED - len(self._refused)])
+            self._refused.update(dict.fromkeys(refused, asyncio.get_running_loop().time()))
             self._last_error = f"the broker refused {len(refused)} subscriptions, among them {refused[0]!r}"
 
     def _ask(self, filters: list[str]) -> None:
@@ -305,6 +309,14 @@ class MqttConnection:
             _, mid = client.subscribe([(text, 1) for text in chunk])
             if mid is not None:
                 self._asked[mid] = chunk
+
+    def _ask_again(self) -> None:
+        """Ask once more for what was refused some time ago: brokers that have just come up refuse what they allow."""
+        now = asyncio.get_running_loop().time()
+        due = [text for text, at in self._refused.items() if now - at >= ASK_AGAIN_S]
+        if due:
+            self._refused.update(dict.fromkeys(due, now))
+            self._ask(due)
 
     def _fail(self, reason: str) -> None:
         self._failures += 1

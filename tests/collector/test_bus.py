@@ -80,11 +80,11 @@ async def test_a_job_gives_way_between_its_exchanges_to_more_urgent_ones_only(bu
 
 async def test_a_full_lane_and_a_passed_deadline_are_told(endpoint: ModbusTcpServer):
     bus = Bus(TcpLink(endpoint.host, endpoint.port), BusLimits(depths={**DEPTHS, Lane.SCHEDULE: 1}))
-    endpoint.units[1].turnaround_s = 0.05
+    endpoint.units[1].turnaround_s = 1.0
     now = asyncio.get_running_loop().time()
     first = asyncio.create_task(bus.submit(Lane.SCHEDULE, "a", read(1)))
     await asyncio.sleep(0)
-    late = asyncio.create_task(bus.submit(Lane.SCHEDULE, "b", read(2), deadline=now + 0.001))
+    late = asyncio.create_task(bus.submit(Lane.SCHEDULE, "b", read(2), deadline=now + 0.5))
     await asyncio.sleep(0)
     with pytest.raises(BusyError):
         await bus.submit(Lane.SCHEDULE, "c", read(2))
