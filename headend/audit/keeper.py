@@ -1,10 +1,11 @@
 """Keeps the audit sound while a head-end runs: what was spooled joins the chain; its end is signed and kept elsewhere.
 
 A head is signed at the start, each hour and at the end: into a file beside the state, and to every gateway that is
-there, whose log brings it back as a record.
+there or comes, whose log brings it back as a record.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -20,6 +21,7 @@ from trust.keys import SigningKey
 
 HEAD_S = 3600.0
 AGAIN_S = 60.0  # after a head that could not be kept
+LOOK_S = 5.0  # between two looks for gateways that have come since
 DRAIN_S = 10.0  # between two looks at the spool
 GATEWAYS_AT_ONCE = 200  # that are sent a head between two breaths of the event loop
 
@@ -46,6 +48,8 @@ class AuditKeeper:
         self._publish = publish
         self._gateways = gateways
         self._clock = clock
+        self._newest = b""  # a control with the newest head
+        self._told: set[str] = set()  # gateways that were sent it
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep it until `stop`; the last head is signed then."""
@@ -66,15 +70,22 @@ class AuditKeeper:
         """Sign the present end, keep it and send it. Raises `StorageError`."""
         at = self._clock()
         signed = await asyncio.to_thread(self._keep, key, at)
-        if signed is None:
-            return
-        control = encode(Control(f"anchor-{at}", "anchor", body=signed))
-        for number, gateway in enumerate(list(self._gateways()), 1):
-            try:
-                await self._publish(topic(gateway, "control"), control, retain=False)
-            except LinkDownError as error:
-                _log.info("a head of the audit reaches no gateway now; the next one will", reason=str(error))
+        if signed is not None:
+            self._newest = encode(Control(f"anchor-{at}", "anchor", body=signed))
+            self._told.clear()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Send the newest head to those gateways that are there and have not got it."""
+        for number, gateway in enumerate([each for each in self._gateways() if each not in self._told], 1):
+            if not self._newest:
                 return
+            try:
+                await self._publish(topic(gateway, "control"), self._newest, retain=False)
+            except LinkDownError as error:
+                _log.info("a head of the audit reaches no gateway now", reason=str(error))
+                return
+            self._told.add(gateway)
             if number % GATEWAYS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
@@ -87,14 +98,17 @@ class AuditKeeper:
         return signed
 
     async def _sign(self, key: SigningKey) -> None:
+        due = 0.0
         while True:
             try:
-                await self.sign_now(key)
-                pause = HEAD_S
+                if time.monotonic() >= due:
+                    await self.sign_now(key)
+                    due = time.monotonic() + HEAD_S
+                await self._tell()
             except StorageError as error:
                 _log.error("the audit's head cannot be kept; it is tried again", reason=str(error))
-                pause = AGAIN_S
-            await asyncio.sleep(pause)
+                due = time.monotonic() + AGAIN_S
+            await asyncio.sleep(LOOK_S)
 
     async def _drain(self) -> None:
         said = ""

@@ -64,9 +64,14 @@ def run_export(file: Path, out: Path | None) -> None:
 
 def run_heads(directory: Path) -> None:
     """Print the signed heads of a log."""
-    for each in _of_log(directory):
-        sys.stdout.buffer.write(each.signed + b"\n")
+    for head in heads_of(directory):
+        sys.stdout.buffer.write(head + b"\n")
     sys.stdout.flush()
+
+
+def heads_of(directory: Path) -> list[bytes]:
+    """Return the signed heads that a log holds. Raises `StorageError`."""
+    return [each.signed for each in _of_log(directory)]
 
 
 def _line(finding: Finding) -> str:
