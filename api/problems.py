@@ -179,7 +179,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Return what a path can be asked: Starlette names the methods of its first route alone."""
-    routes = (route for route in request.app.routes if isinstance(route, Route))
+    parts = (getattr(part, "original_router", request.app) for part in request.app.routes)  # as FastAPI includes them
+    routes = (route for part in parts for route in part.routes if isinstance(route, Route))
     found = (route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE)
     return sorted({method for methods in found for method in methods})
 

@@ -37,6 +37,7 @@ def test_whatever_goes_wrong_is_told_as_problem_details(site: Site, method: str,
 
 def test_a_method_that_is_not_allowed_says_which_are(site: Site) -> None:
     assert site.client.delete("/v1/devices").headers["allow"] == "GET"
+    assert site.client.get("/v1/registers/hold/p1/w1").headers["allow"] == "DELETE, PUT"
 
 
 def test_a_body_that_is_too_large_is_refused(site: Site) -> None:
