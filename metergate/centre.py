@@ -89,10 +89,11 @@ class Centre:
 
     async def run(self, serve: Callable[[asyncio.Event], Any]) -> None:
         """Run until `stop`."""
+        late_stop = asyncio.Event()  # the audit's last head still goes out
         async with asyncio.TaskGroup() as group:
             group.create_task(self.projection.run(self.stop))
             group.create_task(self.intake.run(self.stop))
-            group.create_task(self.entrance.inbox.run(self.stop))
+            group.create_task(self.entrance.inbox.run(late_stop))
             if self.entrance.tenure is not None:
                 group.create_task(self.entrance.tenure.run(self.stop))
             group.create_task(self.collection.run(self.stop))
@@ -100,7 +101,7 @@ class Centre:
             group.create_task(self.journal.run(self.stop))
             group.create_task(self.keys.run(self.stop))
             group.create_task(self.configurations.run(self.stop))
-            group.create_task(self.audit.run(self.stop))
+            audit = group.create_task(self.audit.run(self.stop))
             group.create_task(self.sender.run(self.stop))
             if self.dispatch is not None:
                 group.create_task(self.dispatch.run(self.stop))
@@ -113,6 +114,8 @@ class Centre:
             welcome.cancel()
             trim.cancel()
             refresh.cancel()
+            await audit
+            late_stop.set()
 
     async def _welcome(self) -> None:
         """Publish all receipts anew at each connect: the broker may have lost what it retained."""
