@@ -49,6 +49,7 @@ class New(NamedTuple):
     digest: bytes
     manifest: bytes
     actor: str
+    signed: bytes = b""
     exclusive: bool = False
     supersedes: bool = False
 
@@ -140,26 +141,34 @@ class Book:
 
         return self._database.write(take)
 
-    def add(self, made: Sequence[Command], new: New, entries: Sequence[Entry]) -> None:
-        """Keep new commands with the request that made them, what they supersede, and what the audit is told."""
-        first = made[0]
+    def add(self, made: Sequence[tuple[Command, Sequence[Step]]], new: New) -> None:
+        """Keep new commands with their first steps, the request that made them, and what they supersede: all or none.
+
+        Raises:
+            BusyError: another command is open where none may be.
+
+        """
+        first = made[0][0]
+        advanced = [_advanced(command, steps) for command, steps in made]
+        points = [command.point for command, _ in made]
 
         def keep(connection: sa.Connection) -> None:
             where = sa.and_(requests.c.token == first.token, requests.c.key == new.key)
             if new.key and connection.execute(sa.select(requests.c.digest).where(where)).first() is not None:
                 return  # our own, of a try whose answer was lost; or another's, who was faster with the same key
-            if new.exclusive and (busy := _open_at(connection, [each.point for each in made])):
+            if new.exclusive and (busy := _open_at(connection, points)):
                 raise BusyError(busy)
             if new.key:
                 row = {"token": first.token, "key": new.key, "digest": new.digest, "at": first.requested_at}
                 connection.execute(sa.insert(requests).values(row | {"command": first.id, "campaign": first.campaign}))
             if new.manifest:
-                connection.execute(sa.insert(campaigns).values(id=first.campaign, body=new.manifest, signed=b""))
-            connection.execute(sa.insert(commands), [_row(each) for each in made])
-            append(connection, entries)
-            enqueue(connection, *(_outgoing(each, each.requested_at) for each in made))
-            for name in _waiting_at(connection, [each.point for each in made]) if new.supersedes else ():
-                _move(connection, name, (Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}"),))
+                row = {"id": first.campaign, "body": new.manifest, "signed": new.signed}
+                connection.execute(sa.insert(campaigns).values(row))
+            connection.execute(sa.insert(commands), [_row(each.command) for each in advanced])
+            append(connection, [entry for each in advanced for entry in each.entries])
+            enqueue(connection, *(message for each in advanced for message in each.messages))
+            for name in _waiting_at(connection, points) if new.supersedes else ():
+                _move(connection, name, [Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}")])
 
         self._database.write(keep)
 
@@ -212,15 +221,37 @@ class Book:
         return [_command(row) for row in self._database.read(lambda connection: connection.execute(query).all())]
 
 
+class _Advanced(NamedTuple):
+    """A command after some steps, and what is told of them."""
+
+    command: Command
+    entries: list[Entry]
+    messages: list[Outgoing]
+
+
 def _move(connection: sa.Connection, name: str, steps: Sequence[Step]) -> Command:
     row = connection.execute(sa.select(commands).where(commands.c.id == name)).one_or_none()
     if row is None:
         raise KeyError(name)
-    found, entries, messages = _command(row), [], []
+    done = _advanced(_command(row), steps)
+    connection.execute(sa.update(commands).where(commands.c.id == name).values(_row(done.command)))
+    append(connection, done.entries)
+    enqueue(connection, *done.messages)
+    return done.command
+
+
+def _advanced(found: Command, steps: Sequence[Step]) -> _Advanced:
+    """Return a command after these steps; one that is new is told first. Raises `NoSuchTransitionError`."""
+    entries, messages = [], []
+    if found.state is State.REQUESTED:
+        body = {"order": msgspec.to_builtins(found.order), "facts": msgspec.Raw(found.facts.encode())}
+        entries.append(
+            Entry(found.requested_at, f"token:{found.token}", "command-requested", found.id, found.region, body)
+        )
     for step in steps:
         state = after(found.state, step.cause)
-        body = {"from": found.state, "to": state, "cause": step.cause, "why": step.why} | dict(step.detail)
-        entries.append(Entry(step.at, step.actor, f"command-{state}", name, found.region, body))
+        told = {"from": found.state, "to": state, "cause": step.cause, "why": step.why} | dict(step.detail)
+        entries.append(Entry(step.at, step.actor, f"command-{state}", found.id, found.region, told))
         found = msgspec.structs.replace(
             found,
             state=state,
@@ -230,10 +261,7 @@ def _move(connection: sa.Connection, name: str, steps: Sequence[Step]) -> Comman
             detail=msgspec.json.encode(step.detail).decode() if step.detail else found.detail,
         )
         messages.append(_outgoing(found, step.at))
-    connection.execute(sa.update(commands).where(commands.c.id == name).values(_row(found)))
-    append(connection, entries)
-    enqueue(connection, *messages)
-    return found
+    return _Advanced(found, entries, messages)
 
 
 def _outgoing(command: Command, at: int) -> Outgoing:
@@ -251,19 +279,23 @@ def _outgoing(command: Command, at: int) -> Outgoing:
 
 def _open_at(connection: sa.Connection, points: Sequence[str]) -> dict[str, str]:
     """Return the open commands at these meter points; reading a state is in nobody's way."""
-    where = (commands.c.state.not_in([str(each) for each in FINAL]), commands.c.action != Action.READ_STATE)
-    query = sa.select(commands.c.point, commands.c.id).where(*where)
-    wanted = set(points)
-    return {row.point: row.id for row in connection.execute(query) if row.point in wanted}
+    is_open = commands.c.state.not_in([str(each) for each in FINAL])
+    return _at(connection, points, is_open, commands.c.action != Action.READ_STATE)
 
 
 def _waiting_at(connection: sa.Connection, points: Sequence[str]) -> list[str]:
     """Return what withholds at these meter points and has not been sent."""
-    states = [str(each) for each in NOT_SENT]
-    where = (commands.c.state.in_(states), commands.c.action.in_([str(each) for each in WITHHOLDING]))
-    wanted = set(points)
-    query = sa.select(commands.c.point, commands.c.id).where(*where)
-    return [row.id for row in connection.execute(query) if row.point in wanted]
+    waits = commands.c.state.in_([str(each) for each in NOT_SENT])
+    return list(_at(connection, points, waits, commands.c.action.in_([str(each) for each in WITHHOLDING])).values())
+
+
+def _at(connection: sa.Connection, points: Sequence[str], *where: sa.ColumnElement[bool]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(points), AT_ONCE):
+        some = commands.c.point.in_(points[start : start + AT_ONCE])
+        query = sa.select(commands.c.point, commands.c.id).where(some, *where)
+        found |= {row.point: row.id for row in connection.execute(query)}
+    return found
 
 
 def _command(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query

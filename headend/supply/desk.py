@@ -33,6 +33,7 @@ from metering import timing
 from metering.ports import Registry
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import Cause, NoSuchTransitionError, State
+from trust.authority import OF_A_SERVICE
 from trust.document import persons_of
 from trust.keys import SigningKey
 from trust.sheet import Sheet
@@ -82,30 +83,22 @@ class SupplyDesk:
         now = self._clock()
         places = self._maker.places(grant, request, now)
         made = self._maker.make(grant, request, places, self.book.numbers, self._policy.hours, now)
+        actor = f"token:{grant.token}"
         if request.action in WITHHOLDING:
-            self._judge_new(made, f"token:{grant.token}", now)
-        new = New(
-            key,
-            digest,
-            made.manifest,
-            f"token:{grant.token}",
-            exclusive=request.action in WITHHOLDING,
-            supersedes=request.action in RESTORING,
-        )
+            self._judge_new(made, actor, now)
+        steps, signed = self._first_steps(made, grant, now)
+        rows = made.commands
+        if signed and not made.manifest:
+            rows = [msgspec.structs.replace(each, signed=signed) for each in rows]
+        withholds, gives_back = request.action in WITHHOLDING, request.action in RESTORING
+        new = New(key, digest, made.manifest, actor, signed, exclusive=withholds, supersedes=gives_back)
         try:
-            self.book.add(made.commands, new, [_requested(each, now) for each in made.commands])
+            self.book.add([(each, steps) for each in rows], new)
         except BusyError as error:
-            reasons = [f"{point}: the command {name} is open" for point, name in list(error.points.items())]
+            reasons = [f"{point}: the command {name} is open" for point, name in error.points.items()]
             raise NotAcceptedError("another-command-open", str(error), reasons[:MAX_REASONS]) from None
-        if (earlier := self._answered(grant, key, digest)) is None or earlier.commands[0].id != made.commands[0].id:
-            return self._other(earlier)
-        self._begin(made, grant, now)
-        return self._made(made.commands[0])
-
-    def _other(self, earlier: CommandsMade | None) -> CommandsMade:
-        if earlier is None:
-            raise NotAcceptedError("idempotency-key-reused", "the request was not kept: send it again")
-        return earlier
+        # Of two with the same key at the same time one was faster: its answer is the answer.
+        return self._answered(grant, key, digest) or self._made(rows[0])
 
     def _answered(self, grant: Grant, key: str, digest: bytes) -> CommandsMade | None:
         known = self.book.answered(grant.token, key)
@@ -132,39 +125,29 @@ class SupplyDesk:
         refused = [(command, verdict) for command, verdict in verdicts if not verdict.passed]
         if not refused:
             return
-        single = [msgspec.structs.replace(each, campaign="", proof=b"") for each, _ in refused]
-        self.book.add(single, New("", b"", b"", actor), [_requested(each, now) for each in single])
-        for command, verdict in refused:
-            self.book.move(command.id, refusal(verdict, now))
+        alone = [(msgspec.structs.replace(each, campaign="", proof=b""), [refusal(v, now)]) for each, v in refused]
+        self.book.add(alone, New("", b"", b"", actor))
         many = len(made.commands) > 1
         reasons = [f"{c.point}: {says}" if many else says for c, verdict in refused for says in verdict.refusals()]
         raise NotAcceptedError("refused-by-policy", "; ".join(reasons[:MAX_REASONS]), reasons[:MAX_REASONS])
 
-    def _begin(self, made: Made, grant: Grant, now: int) -> None:
-        names = [each.id for each in made.commands]
-        action = made.commands[0].order.action
-        actor = f"token:{grant.token}"
-        if action in WITHHOLDING and (why := self._limits.exceeded(self.book, grant.token, action, now)):
-            self.book.move_all(names, Step(Cause.THRESHOLD_EXCEEDED, actor, now, why))
-            return
+    def _first_steps(self, made: Made, grant: Grant, now: int) -> tuple[list[Step], bytes]:
+        """Return the steps that new commands take at once, and the service key's signature where it gives one."""
+        action, actor = made.commands[0].order.action, f"token:{grant.token}"
+        if action in WITHHOLDING:
+            why = self._limits.exceeded(self.book, grant.token, action, len(made.commands), now)
+            if why:
+                return [Step(Cause.THRESHOLD_EXCEEDED, actor, now, why)], b""
         steps = [Step(Cause.POLICY_PASSED, actor, now)]
         if action is Action.READ_STATE:
             steps.append(Step(Cause.APPROVALS_COMPLETE, actor, now, "reading a state needs no approval"))
-        self.book.move_all(names, *steps)
-        if self._service is not None and action in {Action.RESTORE, Action.UNLIMIT}:
-            self._serve(made.commands, now)
-
-    def _serve(self, made: list[Command], now: int) -> None:
-        """Sign by the service key what a payment gives back. The gateway judges whether it was opened for a debt."""
-        service = self._service
-        if service is None or made[0].order.reason != "paid":
-            return
-        actor = f"key:{service.public.id}"
-        body = self.signatures.payload(made[0])
-        kind = Kind.MANIFEST if made[0].campaign else Kind.COMMAND
-        entry = Entry(now, actor, "approval", made[0].campaign or made[0].id, made[0].region, {"service": True})
-        self.book.sign(made[0], sign(body, kind, [service]), entry)
-        self.book.move_all([each.id for each in made], Step(Cause.APPROVALS_COMPLETE, actor, now, "paid"))
+        paid = made.commands[0].order.reason == "paid" and action in OF_A_SERVICE
+        if self._service is None or not paid:
+            return steps, b""
+        # The gateway judges whether it was opened for a debt, and staggers what is above the service's rate.
+        kind = Kind.MANIFEST if made.manifest else Kind.COMMAND
+        signed = sign(made.manifest or made.commands[0].body, kind, [self._service])
+        return [*steps, Step(Cause.APPROVALS_COMPLETE, f"key:{self._service.public.id}", now, "paid")], signed
 
     # --- policy -------------------------------------------------------------------------------------------------------
 
@@ -182,7 +165,7 @@ class SupplyDesk:
         command = self._seen(grant, name)
         if not command.campaign:
             return Sheet(command.body)
-        return Sheet(self.signatures.payload(command), [each.body for each in self.book.of_campaign(command.campaign)])
+        return Sheet(self.signatures.payload(command), [each.body for each in self._all(grant, command)])
 
     def approve(self, grant: Grant, name: str, signed: bytes) -> CommandsMade:
         """Take signatures of a command or of its campaign, and go on when there are enough.
@@ -197,6 +180,7 @@ class SupplyDesk:
         if grant.token == command.token:
             raise NotAcceptedError("requester", "who requested a command does not approve it")
         kind = Kind.MANIFEST if command.campaign else Kind.COMMAND
+        self._all(grant, command)
         kids = self.signatures.check(command, kind, self.signatures.payload(command), signed)
         before = self.signatures.of(command)
         after = merge(before, signed) if before else signed
@@ -252,7 +236,7 @@ class SupplyDesk:
         command = self._seen(grant, name)
         if grant.token == command.token or grant.name == command.order.requester:
             raise NotAcceptedError("requester", "a second person decides about what is quarantined")
-        found = self.book.of_campaign(command.campaign) if command.campaign else [command]
+        found = self._all(grant, command)
         names = [each.id for each in found if each.state is State.QUARANTINED]
         if not names:
             raise NotAcceptedError("not-quarantined", f"the command is {command.state}, not quarantined")
@@ -296,6 +280,13 @@ class SupplyDesk:
             raise NotFoundError(f"there is no command {name}")
         return found
 
+    def _all(self, grant: Grant, command: Command) -> list[Command]:
+        """Return a command, or its whole campaign, all of which the asker must see."""
+        found = self.book.of_campaign(command.campaign) if command.campaign else [command]
+        if not all(covers(grant.regions, each.region) for each in found):
+            raise NotFoundError(f"the campaign {command.campaign} reaches beyond your regions")
+        return found
+
     def _get(self, name: str) -> Command:
         found = self.book.get(name)
         if found is None:
@@ -308,11 +299,6 @@ def refusal(verdict: Verdict, now: int) -> Step:
     actor = f"rule-set:{verdict.rule_set}@{verdict.version}"
     why = "; ".join(verdict.refusals())[:1000]
     return Step(Cause.POLICY_REFUSED, actor, now, why, {"verdict": msgspec.to_builtins(verdict)})
-
-
-def _requested(command: Command, now: int) -> Entry:
-    body = {"order": msgspec.to_builtins(command.order), "facts": msgspec.Raw(command.facts.encode())}
-    return Entry(now, f"token:{command.token}", "command-requested", command.id, command.region, body)
 
 
 def _inside(grant: Grant) -> sa.ColumnElement[bool]:

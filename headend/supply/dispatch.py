@@ -30,6 +30,8 @@ AT_ONCE = 500  # commands that are looked at together
 FIRST_WAIT_S = 5.0  # until a command without an answer is sent again; doubled each time
 LONGEST_WAIT_S = 300.0
 MAX_ASKED = 20_000  # commands that ask for a go and wait for it
+MAX_DETAILS = 16  # of what a gateway tells with one entry
+MAX_DETAIL = 8_000  # characters of one
 
 ACTOR = "head-end"
 _log = structlog.get_logger(__name__)
@@ -187,7 +189,8 @@ class Dispatch:
 
     def _follow(self, command: Command, entry: JournalEntry) -> None:
         """Move a command as its gateway tells; what does not fit its state is kept as history."""
-        actor, detail = f"gateway:{command.gateway}", dict(entry.detail)
+        actor = f"gateway:{command.gateway}"
+        detail = {key[:64]: value[:MAX_DETAIL] for key, value in list(entry.detail.items())[:MAX_DETAILS]}
         why = detail.pop("why", "")[:1000]
         cause = detail.pop("cause", "")
         try:
@@ -196,7 +199,7 @@ class Dispatch:
             self._book.move(command.id, Step(Cause(cause), actor, self._clock(), why, detail | {"at": entry.at}))
         except ValueError:  # no such transition, or a cause of another version
             if entry.state != command.state or cause == "limit-given-back":
-                body = {"state": entry.state, "cause": cause[:64], "why": why, "at": entry.at} | detail
+                body = {"state": entry.state[:64], "cause": cause[:64], "why": why, "at": entry.at} | detail
                 self._book.tell(Entry(self._clock(), actor, "command-told", command.id, command.region, body))
 
 

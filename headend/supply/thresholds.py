@@ -20,15 +20,15 @@ class Limits(NamedTuple):
     total_per_hour: int = 200
     total_per_day: int = 1000
 
-    def exceeded(self, book: Book, token: str, action: Action, now: int) -> str:
-        """Return which threshold the newest request, counted itself, exceeds; empty: none. Raises `StorageError`."""
+    def exceeded(self, book: Book, token: str, action: Action, new: int, now: int) -> str:
+        """Return which threshold so many new commands exceed; empty: none. Raises `StorageError`."""
         for who, since, most, words in (
             (token, now - HOUR, self.user_per_hour, "of one requester in an hour"),
             (token, now - DAY, self.user_per_day, "of one requester in a day"),
             (None, now - HOUR, self.total_per_hour, "of all in an hour"),
             (None, now - DAY, self.total_per_day, "of all in a day"),
         ):
-            count = book.requested_since(who, action, since)
+            count = new + book.requested_since(who, action, since)
             if count > most:
                 return f"{count} times {action} {words}; above {most} a second person releases or deletes it"
         return ""

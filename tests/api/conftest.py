@@ -17,9 +17,11 @@ from headend.fleet import Fleet, Live
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
 from headend.policy.collections import FactsBook
+from headend.policy.desk import Choice, PolicyDesk
 from headend.policy.facts import Entry
 from headend.policy.office import RegisterOffice
 from headend.policy.registers import Registers
+from headend.policy.rule_set import load_rule_set
 from headend.seqs import Ledger
 from headend.service import Office
 from headend.state.gaps import SeqGap
@@ -27,6 +29,8 @@ from headend.state.registrar import Registrar, Wanted
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.statuses import Known
+from headend.supply.book import Book
+from headend.supply.desk import SupplyDesk
 from headend.tokens import SCOPES, TokenBook
 from metering.errors import ConfigError
 from metering.model import SECOND
@@ -35,7 +39,9 @@ from storage.codec import pack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
 from storage.projection import Stored
-from tests.api.example_site import ENTRIES, NOW, Meters, Site, batches, registry, registry_lists
+from tests.api.example_site import ENTRIES, NOW, SWAP, Meters, Site, batches, registry, registry_lists
+from trust.document import Binding, Caps, Holder, TrustDocument
+from trust.keys import SigningKey
 
 
 def fleet_of(state: State) -> Fleet:
@@ -56,6 +62,25 @@ def fleet_of(state: State) -> Fleet:
         return "ABB", "B23", 0
 
     return Fleet(state, DatabaseRegistry(state), live, model_of, enrolling, lambda: NOW)
+
+
+def supply_of(state: State) -> SupplyDesk:
+    """Return the supply desk of the example: one gateway, and rules of Maryland for its customers."""
+    keys = {name: str(SigningKey.generate().public) for name in ("anna", "ben", "dora")}
+    document = TrustDocument(
+        "gw1",
+        1,
+        NOW,
+        1,
+        (Holder("dora", keys["dora"]),),
+        2,
+        (Holder("anna", keys["anna"]), Holder("ben", keys["ben"])),
+        Caps(10, 100, 1000),
+        bindings=(Binding("p1", "m2", "200", "serial:200", SWAP),),
+    )
+    rules = [Choice("", "", load_rule_set("us-md"))]
+    policy = PolicyDesk(rules, Registers(state), FactsBook(state), lambda point: "js/nj/st1" if point == "p1" else None)
+    return SupplyDesk(Book(state), registry(), {"gw1": document}.get, policy, clock=lambda: NOW)
 
 
 @pytest.fixture
@@ -91,6 +116,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         set_clock=meters.set_clock,
         measures=[desk.measures],
         collection=desk,
+        supply=supply_of(state),
         audit=AuditDesk(trail),
         registers=RegisterOffice(Registers(state), FactsBook(state), registry(), lambda: NOW),
     )
