@@ -18,13 +18,14 @@ from headend.admission import Assigned, admit, alert
 from headend.books import Books, Noting
 from headend.held import held_blocks
 from headend.inbox.port import Delivery, Inbox
+from headend.journal import Handler, entries_of
 from headend.seqs import Ledger
 from headend.state.held import HeldBack, HeldBlock
 from headend.statuses import Statuses
 from metering import events, timing, wire
 from metering.batch import Batch
 from metering.errors import LinkDownError, StorageError
-from metering.model import Block, Event, Skipped
+from metering.model import Block, Event, JournalEntry, Skipped
 from metering.wire import Receipt, UnknownVersionError, Up, WireError
 from storage.codec import Origin, pack, with_origin
 from storage.log import Log
@@ -70,6 +71,7 @@ class _Work:
     refused: set[int] = field(default_factory=set)  # places of deliveries that are to come again
     readings: int = 0
     held: list[HeldBlock] = field(default_factory=list)
+    reserved: list[tuple[str, JournalEntry]] = field(default_factory=list)
 
 
 class Intake:
@@ -96,6 +98,7 @@ class Intake:
         self._clock = clock
         self.ledger: Ledger = books.load()
         self._noting = Noting(books, self.ledger)
+        self.reserved: Handler = lambda _entries: None  # takes counters that gateways reserved, before the receipt
         self.counts = IntakeCounts()
         self._statuses = Statuses(inbox, gateways, books.holds, clock, self._tell)
         self.gateways = self._statuses.known
@@ -184,6 +187,8 @@ class Intake:
             work.payloads.append(pack(Batch(self._clock(), events=tuple(work.alerts.values()))))
         if work.held:
             self._held.put(work.held)
+        if work.reserved:
+            self.reserved(work.reserved)
         if work.payloads:
             self._log.append_now(work.payloads)
             self._statuses.stored(raised)
@@ -271,6 +276,7 @@ class Intake:
         for each in admitted.alerts:
             work.alerts[each.id] = each
         work.readings += admitted.readings
+        work.reserved += entries_of("counter", origin.gateway, admitted.payload)
         self._store(work, origin, admitted.payload)
         return True
 

@@ -24,6 +24,14 @@ Handler = Callable[[Entries], None]
 _log = structlog.get_logger(__name__)
 
 
+def entries_of(kind: str, gateway: str, payload: bytes) -> Entries:
+    """Return a record's entries of one kind, each with its gateway; none of what cannot be read."""
+    try:
+        return [(gateway, entry) for entry in unpack_journal(payload) if entry.kind == kind]
+    except ValueError:  # the projection tells it and puts it aside
+        return ()
+
+
 class JournalReader:
     """Reads the log and hands the entries of each kind to its handler, in a thread. `run` until told to stop.
 

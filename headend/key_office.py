@@ -64,7 +64,6 @@ class KeyOffice:
     def handlers(self) -> dict[str, Handler]:
         """Return what takes which kind of journal entries."""
         return {
-            "counter": self._counters,
             "transport-key": self._transport,
             "keys": self._answers,
             "floors": self._floors.heard,
@@ -72,7 +71,8 @@ class KeyOffice:
 
     # --- what gateways journal ----------------------------------------------------------------------------------------
 
-    def _counters(self, entries: Entries) -> None:
+    def reserved(self, entries: Entries) -> None:
+        """Keep what was reserved in the shared state, whoever answers the gateway next. Raises `StorageError`."""
         reports = [
             Reservation(gateway, entry.detail.get("device", ""), entry.id, int(entry.state))
             for gateway, entry in entries

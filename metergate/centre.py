@@ -179,6 +179,7 @@ def build(file: HeadendFile) -> Centre:
         inbox.publish,
         FloorTeller(book, inbox.publish, lambda: runs_of(intake), lambda: (journal.position, log.next_seq)),
     )
+    intake.reserved = keys.reserved
     configurations = ConfigurationOffice(
         Configs(state), Gateways(state), inbox.publish, lambda text: check_remote(text, file.headend.profiles)
     )

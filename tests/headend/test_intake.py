@@ -9,6 +9,7 @@ import pytest
 
 from headend.inbox.port import Delivery
 from headend.intake import STRIKES, Intake
+from headend.journal import Entries
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
 from headend.ledger_file import LedgerFile
@@ -20,7 +21,7 @@ from headend.tokens import Grant
 from metering import wire
 from metering.batch import Batch
 from metering.errors import StorageError
-from metering.model import SECOND, Block, Column, Event, Kind, Layout, Skipped, Source
+from metering.model import SECOND, Block, Column, Event, JournalEntry, Kind, Layout, Skipped, Source
 from metering.timing import now
 from metering.wire import Status, Up
 from storage.codec import origin_of, pack, unpack
@@ -248,3 +249,24 @@ async def test_an_alert_that_the_log_did_not_take_is_in_it_once_it_takes_again(
     assert await centre.up(batch("g1-m", 1)) == "ack"
     assert await centre.up(batch("g1-m", 2), first=2) == "ack"
     assert [event.name for event in centre.alerts()] == ["second-gateway-refused"]
+
+
+async def test_reserved_counters_are_kept_before_the_receipt_and_without_that_there_is_none(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("headend.intake.REFUSED_PAUSE_S", 0.0)
+    found: list[tuple[str, str, int]] = []
+    away = True
+
+    def keep(entries: Entries) -> None:
+        if away:
+            raise StorageError("the database is away", retry=True)
+        found.extend((gateway, entry.state, len(centre.stored())) for gateway, entry in entries)
+
+    centre.intake.reserved = keep
+    report = pack(Batch(1, journal=(JournalEntry(1, "counter", "g1-m a b", "512", {"device": "g1-m"}),)))
+    assert await centre.up(report) == "nak"
+    assert centre.stored() == []
+    away = False
+    assert await centre.up(report) == "ack"
+    assert found == [("g1", "512", 0)]

@@ -58,7 +58,8 @@ class Centre:
 
     def say(self, gateway: str, kind: str, name: str, state: str, **detail: Any) -> None:  # noqa: ANN401 - as text
         entry = JournalEntry(self.now, kind, name, state, {key: str(value) for key, value in detail.items()})
-        self.office.handlers()[kind]([(gateway, entry)])
+        take = self.office.reserved if kind == "counter" else self.office.handlers()[kind]
+        take([(gateway, entry)])
 
 
 @pytest.fixture
