@@ -2,15 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
-from collector.mqtt_profile import MqttProfile
-from gateway.models import load_any
 from headend.audit.chain import Trail
 from headend.audit.desk import AuditDesk
 from headend.audit.heads import HeadsFile
@@ -20,15 +15,11 @@ from headend.configurations import ConfigurationOffice
 from headend.enrolling import Enrolling
 from headend.fleet import Fleet
 from headend.held import Releaser
-from headend.inbox.jetstream import JetStreamInbox
-from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.journal import JournalReader
-from headend.key_floors import FloorTeller, Run
+from headend.key_floors import FloorTeller
 from headend.key_office import KeyOffice
 from headend.kpi.collection import Collection
-from headend.measures import Measure
-from headend.registry import EVERYWHERE
 from headend.service import Office
 from headend.sightings import Sightings
 from headend.state.configs import Configs
@@ -43,13 +34,14 @@ from headend.webhook_sender import WebhookSender
 from headend.webhooks import Outbox
 from metergate.centre_fleet import build_enrolling, build_fleet, keep_fresh
 from metergate.centre_supply import build_desk
+from metergate.centre_told import measures, problems, runs_of
 from metergate.collecting import collect_of_headend
 from metergate.headend_file import HEADS_FILE, SPOOL_FILE, HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
 from metergate.policy import build_registers
 from metergate.remote import check_remote
-from metering.errors import ConfigError
+from metergate.turnovers import Turnovers
 from metering.ports import ReadingsStore
 from storage.codec import count
 from storage.embedded import EmbeddedStore
@@ -58,7 +50,6 @@ from storage.projection import Projection
 from storage.quarantine import Quarantine
 
 TRIM_S = 60.0
-_log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -233,78 +224,6 @@ def build(file: HeadendFile) -> Centre:
         dispatch,
         Sightings(intake.gateways, intake.answers, Gateways(state)),
     )
-
-
-class Turnovers(Mapping[str, Mapping[str, int]]):
-    """For each device of the registry, the values at which its registers turn over, as its model's file says."""
-
-    def __init__(self, registry: DatabaseRegistry, profiles: Path | None) -> None:
-        self._registry = registry
-        self._profiles = profiles
-        self._of: dict[str, Mapping[str, int]] = {}  # by model: a file is read once
-
-    def __getitem__(self, device: str) -> Mapping[str, int]:
-        found = self._registry.device(device)
-        if found is None:
-            raise KeyError(device)
-        if found.profile not in self._of:
-            self._of[found.profile] = self._load(found.profile)
-        return self._of[found.profile]
-
-    def _load(self, name: str) -> Mapping[str, int]:
-        try:
-            profile = load_any(name, self._profiles)
-        except ConfigError as error:  # the file was there when the meter was registered
-            _log.error("a meter's model cannot be read: its registers never turn over", model=name, reason=str(error))
-            return {}
-        return {} if isinstance(profile, MqttProfile) else profile.moduli()
-
-    def __iter__(self) -> Iterator[str]:
-        return (device.id for device in self._registry.devices((EVERYWHERE,)))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def runs_of(intake: Intake) -> dict[str, Run]:
-    """Return the runs of gateways that are there and that this head-end answers."""
-    return {
-        gateway: Run(known.status.boot, known.status.epoch)
-        for gateway, known in list(intake.gateways.items())
-        if known.status is not None and known.status.online and intake.answers(gateway)
-    }
-
-
-def problems(inbox: MqttInbox | JetStreamInbox, intake: Intake, projection: Projection) -> list[str]:
-    """Return what keeps the head-end from being ready, in plain words; nothing means ready."""
-    found = []
-    connection = inbox.status()
-    if not connection.listening:
-        found.append(f"broker: {connection.last_error or 'not connected yet'}")
-    if intake.counts.last_error:
-        found.append(intake.counts.last_error)
-    if projection.status().last_error:
-        found.append(f"projection: {projection.status().last_error}")
-    return found
-
-
-def measures(inbox: MqttInbox | JetStreamInbox, intake: Intake, projection: Projection) -> Iterator[Measure]:
-    """Yield the numbers of inbox, intake and projection, and how far each gateway is."""
-    for name, value in asdict(intake.counts).items():
-        if name != "last_error":
-            yield Measure(f"intake_{name}", "counter", f"Intake since the start: {name.replace('_', ' ')}", value)
-    yield Measure("inbox_let_go", "counter", "Messages let go for want of room; they come again", inbox.let_go)
-    status = projection.status()
-    yield Measure("store_lag", "gauge", "Records of the log that the store has not", status.lag)
-    yield Measure("store_duplicates", "counter", "Readings that the store had already", status.duplicates)
-    for gateway in list(intake.gateways):
-        receipt = intake.receipt(gateway)
-        if receipt is not None:
-            label = {"gateway": gateway}
-            yield Measure("gateway_contiguous", "gauge", "Highest seq without a gap below", receipt.contiguous, label)
-            missing = intake.ledger.of(gateway, receipt.epoch).missing()
-            total = sum(last - first + 1 for first, last in missing)
-            yield Measure("gateway_missing", "gauge", "Seqs that are missing between others", total, label)
 
 
 async def run_until_stopped(centre: Centre, serve: Callable[[asyncio.Event], Any]) -> None:
