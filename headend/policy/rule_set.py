@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from headend.policy.facts import CollectionFacts, Entry, Question, RuleResult, Verdict
-from headend.policy.rules import AnyRule, Hours
+from headend.policy.rules import AnyRule
+from headend.policy.time_rules import Hours
 from metering.errors import ConfigError
 from metering.supply import Hours as SignedHours
 from metering.timing import from_rfc3339
