@@ -8,33 +8,32 @@ never runs ahead of the log, whatever is killed when.
 import asyncio
 import contextlib
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from headend.admission import Assigned, admit, alert
 from headend.books import Books, Noting
+from headend.group import Group
 from headend.held import held_blocks
 from headend.inbox.port import Delivery, Inbox
 from headend.journal import Handler, entries_of
+from headend.receipts import Receipts
 from headend.seqs import Ledger
-from headend.state.held import HeldBack, HeldBlock
+from headend.state.held import HeldBack
 from headend.statuses import Statuses
+from headend.strikes import Strikes
 from metering import events, timing, wire
 from metering.batch import Batch
-from metering.errors import LinkDownError, StorageError
-from metering.model import Block, Event, JournalEntry, Skipped
+from metering.errors import StorageError
+from metering.model import Block, Skipped
 from metering.wire import Receipt, UnknownVersionError, Up, WireError
-from storage.codec import Origin, pack, with_origin
+from storage.codec import Origin, pack
 from storage.log import Log
 from storage.quarantine import Quarantine
 
 FETCH = 256  # deliveries that are committed together
-RECEIPT_S = 0.2  # at most one receipt of a gateway in this time
-STRIKES = 3  # deliveries of what cannot be decoded, before it goes to the quarantine
-MAX_STRIKES = 10_000  # things that are being counted so; the oldest are forgotten
 REFUSED_PAUSE_S = 1.0  # while the log accepts nothing
 SNAPSHOT_RECORDS = 20_000  # after so many the ledger is written down
 NAK_S = 5.0
@@ -58,20 +57,6 @@ class IntakeCounts:
     refused_runs: int = 0  # messages of a second gateway of the same id, which was told to leave
     receipts: int = 0
     last_error: str = ""
-
-
-@dataclass
-class _Work:
-    """What one group of deliveries will commit."""
-
-    payloads: list[bytes] = field(default_factory=list)
-    seqs: list[Origin] = field(default_factory=list)
-    pending: set[tuple[str, str, int]] = field(default_factory=set)
-    alerts: dict[str, Event] = field(default_factory=dict)
-    refused: set[int] = field(default_factory=set)  # places of deliveries that are to come again
-    readings: int = 0
-    held: list[HeldBlock] = field(default_factory=list)
-    reserved: list[tuple[str, JournalEntry]] = field(default_factory=list)
 
 
 class Intake:
@@ -100,17 +85,16 @@ class Intake:
         self._noting = Noting(books, self.ledger)
         self.reserved: Handler = lambda _entries: None  # takes counters that gateways reserved, before the receipt
         self.counts = IntakeCounts()
-        self._statuses = Statuses(inbox, gateways, books.holds, clock, self._tell)
+        self._receipts = Receipts(inbox, self.receipt, self._told)
+        self._statuses = Statuses(inbox, gateways, books.holds, clock, self._receipts.tell)
         self.gateways = self._statuses.known
-        self._strikes: OrderedDict[tuple[str, str, int], int] = OrderedDict()
-        self._due: dict[str, None] = {}
-        self._some_due = asyncio.Event()
+        self._strikes = Strikes()
         self._since_snapshot = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take deliveries and publish receipts until `stop`; write the ledger down at the end."""
         async with asyncio.TaskGroup() as group:
-            work = (self._take(), self._receipts(), self._statuses.run())
+            work = (self._take(), self._receipts.run(), self._statuses.run())
             tasks = [group.create_task(each) for each in work]
             await stop.wait()
             for task in tasks:
@@ -121,7 +105,7 @@ class Intake:
     def tell_all(self) -> None:
         """Publish every known gateway's receipt anew: the broker may have lost what it retained."""
         for gateway in self.gateways:
-            self._tell(gateway)
+            self._receipts.tell(gateway)
 
     def answers(self, gateway: str) -> bool:
         """Tell whether this head-end is the one that answers a gateway."""
@@ -137,6 +121,9 @@ class Intake:
         found = Receipt(known.epoch, seqs.contiguous, seqs.held(), self._clock(), seqs.check, boot, fence)
         # Asked last: a partition that goes while this is made takes its ledger along.
         return found if self._books.holds(gateway) else None
+
+    def _told(self) -> None:
+        self.counts.receipts += 1
 
     # --- deliveries ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +154,7 @@ class Intake:
             else:
                 await each.ack()
             if each.leaf == "up" and each.gateway in self.gateways:
-                self._tell(each.gateway)
+                self._receipts.tell(each.gateway)
 
     def commit(self, deliveries: Sequence[Delivery]) -> set[int]:
         """Check and store what a group holds; return the places of those that are to come again. Blocking.
@@ -177,7 +164,7 @@ class Intake:
 
         """
         self._noting.settle()
-        work = _Work()
+        work = Group()
         for place, each in enumerate(deliveries):
             if each.leaf == "up":
                 self._up(work, place, each)
@@ -207,7 +194,7 @@ class Intake:
         with contextlib.suppress(OSError, StorageError):  # an older snapshot and the log say the same
             self._books.save(self.ledger, self._log.next_seq)
 
-    def _up(self, work: _Work, place: int, delivery: Delivery) -> None:
+    def _up(self, work: Group, place: int, delivery: Delivery) -> None:
         gateway = delivery.gateway
         if not self._is_known(gateway):
             self.counts.unknown_gateway += 1
@@ -222,26 +209,24 @@ class Intake:
             self._version(work, gateway, str(error))
             return
         except WireError as error:
-            if self._strike((gateway, "", zlib.crc32(delivery.payload)), delivery.deliveries):
+            if self._strikes.out((gateway, "", zlib.crc32(delivery.payload)), delivery.deliveries):
                 self._aside(work, gateway, "a message", str(error), delivery.payload)
             else:
                 work.refused.add(place)
             return
         if self._statuses.refuses(gateway, up.boot):
             self.counts.refused_runs += 1
-            raised = self._statuses.refusal(gateway)
-            work.alerts[raised.id] = raised
+            work.alert(self._statuses.refusal(gateway))
             return
         if not self.ledger.room(gateway, up.epoch):
             _log.error("a gateway came with too many epochs", gateway=gateway, epoch=up.epoch)
             return
         self._statuses.sent(gateway, up)
         if not self.ledger.knows(gateway, up.epoch) and self.ledger.epochs(gateway):
-            raised = alert(gateway, events.LOG_REPLACED, self._clock(), epoch=up.epoch)
-            work.alerts[raised.id] = raised
+            work.alert(alert(gateway, events.LOG_REPLACED, self._clock(), epoch=up.epoch))
         self._records(work, place, gateway, up)
 
-    def _records(self, work: _Work, place: int, gateway: str, up: Up) -> None:
+    def _records(self, work: Group, place: int, gateway: str, up: Up) -> None:
         seq = up.first_seq
         for record in up.records:
             last = record.to_seq if isinstance(record, Skipped) else seq
@@ -251,11 +236,11 @@ class Intake:
                 work.refused.add(place)
             seq = last + 1
 
-    def _record(self, work: _Work, origin: Origin, record: bytes | Skipped) -> bool:
+    def _record(self, work: Group, origin: Origin, record: bytes | Skipped) -> bool:
         """Take one record; False: it cannot be decoded and is to come again."""
         now = self._clock()
         if isinstance(record, Skipped):
-            self._store(work, origin, pack(Batch(now, skipped=(record,))))
+            work.store(origin, pack(Batch(now, skipped=(record,))))
             return True
         origin = origin._replace(check=zlib.crc32(record))
         known = self.gateways[origin.gateway]
@@ -263,24 +248,24 @@ class Intake:
         try:
             admitted = admit(origin.gateway, record, now, self._assigned, offset)
         except ValueError as error:
-            if not self._strike((origin.gateway, origin.epoch, origin.first), 1):
+            if not self._strikes.out((origin.gateway, origin.epoch, origin.first), 1):
                 return False
             self._aside(work, origin.gateway, f"record {origin.first} of {origin.epoch}", str(error), record)
             gone = Skipped(origin.first, origin.last, "quarantined")
-            self._store(work, origin, pack(Batch(now, skipped=(gone,))))
+            work.store(origin, pack(Batch(now, skipped=(gone,))))
             return True
         if admitted.future and not self._hold(work, origin, admitted.future, known.offset_s):
             return False
         self.counts.future_blocks += len(admitted.future)
         self.counts.refused_readings += admitted.refused
         for each in admitted.alerts:
-            work.alerts[each.id] = each
+            work.alert(each)
         work.readings += admitted.readings
         work.reserved += entries_of("counter", origin.gateway, admitted.payload)
-        self._store(work, origin, admitted.payload)
+        work.store(origin, admitted.payload)
         return True
 
-    def _hold(self, work: _Work, origin: Origin, blocks: Sequence[Block], offset_s: float | None) -> bool:
+    def _hold(self, work: Group, origin: Origin, blocks: Sequence[Block], offset_s: float | None) -> bool:
         """Have blocks of the future held back; False where too many of this gateway are: its own log keeps them."""
         if not self._held.room(origin.gateway):
             _log.error("too much of a gateway is held back: decide about it", gateway=origin.gateway)
@@ -288,55 +273,12 @@ class Intake:
         work.held += held_blocks(origin, blocks, self._clock(), offset_s)
         return True
 
-    def _store(self, work: _Work, origin: Origin, payload: bytes) -> None:
-        work.payloads.append(with_origin(origin, payload))
-        work.seqs.append(origin)
-        work.pending.add((origin.gateway, origin.epoch, origin.first))
-
-    def _strike(self, key: tuple[str, str, int], deliveries: int) -> bool:
-        """Count a delivery that could not be decoded; True when it was the last one."""
-        count = max(self._strikes.pop(key, 0) + 1, deliveries)
-        if count >= STRIKES:
-            return True
-        self._strikes[key] = count
-        while len(self._strikes) > MAX_STRIKES:
-            self._strikes.popitem(last=False)
-        return False
-
-    def _aside(self, work: _Work, gateway: str, what: str, reason: str, payload: bytes) -> None:
+    def _aside(self, work: Group, gateway: str, what: str, reason: str, payload: bytes) -> None:
         self.counts.quarantined += 1
         self._quarantine.put(f"{gateway}: {what}", reason, payload)
         _log.warning("put aside", gateway=gateway, what=what, reason=reason)
-        raised = alert(gateway, events.BATCH_QUARANTINED, self._clock(), what=what, reason=reason[:200])
-        work.alerts[raised.id] = raised
+        work.alert(alert(gateway, events.BATCH_QUARANTINED, self._clock(), what=what, reason=reason[:200]))
 
-    def _version(self, work: _Work, gateway: str, reason: str) -> None:
+    def _version(self, work: Group, gateway: str, reason: str) -> None:
         self.counts.refused_versions += 1
-        raised = alert(gateway, events.VERSION_REFUSED, self._clock(), reason=reason)
-        work.alerts[raised.id] = raised
-
-    # --- status and receipts ------------------------------------------------------------------------------------------
-
-    def _tell(self, gateway: str) -> None:
-        self._due[gateway] = None
-        self._some_due.set()
-
-    async def _receipts(self) -> None:
-        """Publish what is due, each gateway at most once in RECEIPT_S."""
-        while True:
-            await self._some_due.wait()
-            self._some_due.clear()
-            due, self._due = self._due, {}
-            for gateway in due:
-                receipt = self.receipt(gateway)
-                if receipt is None:
-                    continue
-                try:
-                    await self._inbox.publish(wire.topic(gateway, "receipt"), wire.encode(receipt), retain=True)
-                except LinkDownError:
-                    self._due[gateway] = None  # told when the broker is back: `tell_all`
-                    continue
-                self.counts.receipts += 1
-            await asyncio.sleep(RECEIPT_S)
-            if self._due and not self._some_due.is_set():
-                self._some_due.set()
+        work.alert(alert(gateway, events.VERSION_REFUSED, self._clock(), reason=reason))

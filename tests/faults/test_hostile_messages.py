@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from headend.intake import STRIKES
+from headend.strikes import STRIKES
 from metering import timing, wire
 from metering.batch import COMPRESSED, VERSION, Batch
 from metering.model import SECOND, Block

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headend.inbox.port import Delivery
-from headend.intake import STRIKES, Intake
+from headend.intake import Intake
 from headend.journal import Entries
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
@@ -17,6 +17,7 @@ from headend.registry import MemoryRegistry
 from headend.state.gaps import GapsQuery, SeqGap
 from headend.state.held import HeldBack
 from headend.state.store import State
+from headend.strikes import STRIKES
 from headend.tokens import Grant
 from metering import wire
 from metering.batch import Batch

@@ -9,10 +9,11 @@ import pytest
 from paho.mqtt import client as paho
 
 from headend.inbox.port import Delivery, Inbox
-from headend.intake import STRIKES, Intake
+from headend.intake import Intake
 from headend.ledger_file import LedgerFile
 from headend.state.held import HeldBack
 from headend.state.store import State
+from headend.strikes import STRIKES
 from metering import wire
 from metering.batch import Batch
 from metering.wire import Up

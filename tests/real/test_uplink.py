@@ -10,10 +10,11 @@ import pytest
 
 from gateway.uplink import Uplink
 from headend.inbox.mqtt import MqttInbox
-from headend.intake import STRIKES, Intake
+from headend.intake import Intake
 from headend.ledger_file import LedgerFile
 from headend.state.held import HeldBack
 from headend.state.store import State
+from headend.strikes import STRIKES
 from metering import wire
 from metering.batch import Batch
 from metering.wire import Control
