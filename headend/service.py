@@ -16,6 +16,8 @@ from headend.configurations import ConfigurationOffice
 from headend.derive import Moduli
 from headend.key_office import KeyOffice
 from headend.kpi.desk import CollectionDesk
+from headend.latest import latest_page
+from headend.log_measures import log_measures
 from headend.measures import Measure, Measures
 from headend.ondemand import OnDemand, ReadDevice
 from headend.orders import ClockSet, Orders, SetClock
@@ -38,11 +40,10 @@ from headend.tokens import Grant, TokenBook
 from metering import timing
 from metering.errors import StorageError
 from metering.model import Device, Event, Installation, Kind, MeterPoint
-from metering.ports import Reading, ReadingsStore, Registry
+from metering.ports import ReadingsStore, Registry
 from storage import codec
 from storage.log import Log
 
-DEVICES_AT_ONCE = 64  # of which the latest values are fetched together
 EVENT_PAGES = 50  # pages looked through for one answer, however few events on them are for the asker
 
 __all__ = ["BadRequestError", "NotFoundError", "Office", "Question"]
@@ -118,14 +119,7 @@ class Office:
     def measures(self) -> Iterator[Measure]:
         """Yield the numbers of the log and of all parts that were given."""
         if self._log is not None:
-            status = self._log.status()
-            yield Measure("log_bytes", "gauge", "Bytes of the log on disk", status.bytes)
-            yield Measure("log_records", "gauge", "Records in the log", status.records)
-            yield Measure("log_accepting", "gauge", "1 while the log accepts records", float(status.accepting))
-            yield Measure("log_evicted_readings", "counter", "Readings evicted unread", status.evicted_readings)
-            yield Measure("log_quarantined", "counter", "Records that could not be read", status.quarantined_records)
-            for name, depth in status.depth.items():
-                yield Measure("log_depth", "gauge", "Records that a cursor has not passed", depth, {"cursor": name})
+            yield from log_measures(self._log)
         for each in self._measures:
             yield from each()
 
@@ -179,22 +173,7 @@ class Office:
         self, grant: Grant, devices: Sequence[str], kinds: Sequence[Kind], limit: int, cursor: str
     ) -> tuple[list[Row], str]:
         """Return the latest current value of each channel, by device and channel, and the next page's cursor."""
-        about = ("latest", kinds)
-        after = unpack_cursor(cursor, about, (str, str)) if cursor else ("", "")
-        sight = self._sight(grant)
-        rows: list[Row] = []
-        last = ("", "")
-        waiting = [device for device in sorted(devices) if device >= str(after[0])]
-        for index in range(0, len(waiting), DEVICES_AT_ONCE):
-            found = self._store.latest(waiting[index : index + DEVICES_AT_ONCE], kinds)
-            for key, reading in sorted(((_latest_key(each), each) for each in found), key=lambda pair: pair[0]):
-                if key <= after or not sight.sees(reading.channel.device, reading.measured_at):
-                    continue
-                if len(rows) == limit:
-                    return rows, pack_cursor(about, *last)
-                rows.append(sight.row(reading))
-                last = key
-        return rows, ""
+        return latest_page(self._store, self._sight(grant), devices, kinds, limit, cursor)
 
     def choose_devices(self, grant: Grant, point: str, device: str, region: str) -> list[str]:
         """Return the devices that a point, a device or a region prefix names now; all in sight where none is given."""
@@ -308,13 +287,6 @@ class Office:
 
     def _sight(self, grant: Grant) -> Sight:
         return Sight(self._registry, grant.regions, self.clock())
-
-
-def _latest_key(reading: Reading) -> tuple[str, str]:
-    channel = reading.channel
-    column = channel.column
-    parts = (column.obis, channel.kind, channel.source, channel.interval, column.unit, column.scale, column.number)
-    return channel.device, "|".join(map(str, parts))
 
 
 def _page(
