@@ -88,7 +88,7 @@ def site(file: SiteArgument) -> None:
 
 @app.command()
 def gateway(file: SiteArgument) -> None:
-    """Run the edge alone: meters into the log, from there to the head-end ([uplink]) or into the store. No API.
+    """Run the edge alone: meters into the log, from there to the head-end (the table uplink) or into the store. No API.
 
     Example: metergate gateway /etc/metergate/site.toml
     """

@@ -16,7 +16,7 @@ HeadendArgument = Annotated[Path, typer.Argument(metavar="HEADEND", help="The he
 @registry_app.command("import")
 def registry_import(
     file: HeadendArgument,
-    fleet: Annotated[Path, typer.Argument(metavar="FLEET", help="The file with [[gateway]] and [[meter]] tables.")],
+    fleet: Annotated[Path, typer.Argument(metavar="FLEET", help="The file with the tables of gateways and meters.")],
 ) -> None:
     """Take gateways and meters of a file into the registry: added and changed, never removed. Again is harmless.
 
