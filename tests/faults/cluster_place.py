@@ -189,8 +189,7 @@ class ClusterPlace:
                 assert edge.acknowledged
         for gateway, receipts in self.receipts.items():
             by_fence: dict[int, list[int]] = {}
-            # In the order in which they were made: a broker whose node died may bring a retained one once more.
-            for each in sorted(receipts, key=lambda receipt: (receipt.fence, receipt.at)):
+            for each in receipts:
                 by_fence.setdefault(each.fence, []).append(each.contiguous)
             in_order = [number for fence in sorted(by_fence) for number in by_fence[fence]]
             assert in_order == sorted(in_order), gateway
