@@ -106,7 +106,11 @@ class ClusterPlace:
 
     def _receipt(self, message: paho.MQTTMessage) -> None:
         gateway, _ = message.topic.split("/")[2:]
-        self.receipts.setdefault(gateway, []).append(wire.decode(bytes(message.payload), Receipt))
+        receipt = wire.decode(bytes(message.payload), Receipt)
+        said = self.receipts.setdefault(gateway, [])
+        if message.retain and receipt in said:
+            return  # a node that was dead brings what it retained before: nothing that the head-end says now
+        said.append(receipt)
 
     # --- head-ends ----------------------------------------------------------------------------------------------------
 
