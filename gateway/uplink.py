@@ -233,7 +233,10 @@ class Uplink:
         leaf = message.topic.rpartition("/")[2]
         try:
             if leaf == "receipt":
-                self._receipts.append(wire.decode(bytes(message.payload), Receipt))
+                receipt = wire.decode(bytes(message.payload), Receipt)
+                if message.retain and receipt.epoch == self._epoch and receipt.contiguous < self._contiguous:
+                    return  # a broker's node that was dead brings an old one; what holds now answers our birth
+                self._receipts.append(receipt)
             elif leaf == "control":
                 self._control(wire.decode(bytes(message.payload), Control))
             elif leaf == "config" and self._on_offer is not None:
