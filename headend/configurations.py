@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import cast, get_args
 
 import msgspec
-import structlog
 import zstandard
 
+from headend import steps
 from headend.audit.chain import Entry
 from headend.journal import Entries, Handler
 from headend.key_floors import Publish
@@ -20,7 +20,7 @@ from headend.state.configs import Answer, Config, Configs, Final
 from headend.state.gateways import Gateways
 from headend.tokens import Grant
 from metering import timing, wire
-from metering.errors import ConfigError, LinkDownError, StorageError
+from metering.errors import ConfigError
 from metering.model import SECOND
 from metering.wire import MAX_CONFIG_BYTES, MAX_OFFER_BYTES, ConfigOffer
 
@@ -30,8 +30,6 @@ LONGEST_WAIT_S = 600.0  # a gateway may be away for weeks: an offer ends with it
 AT_ONCE = 10_000  # offers that are looked at together
 SHOWN = 20  # versions in an answer
 HEADROOM = 64  # bytes of an offer's payload besides its body
-
-_log = structlog.get_logger(__name__)
 
 
 class VersionView(msgspec.Struct, frozen=True):
@@ -87,17 +85,7 @@ class ConfigurationOffice:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Offer what has no answer until `stop`."""
-        ended = asyncio.ensure_future(stop.wait())
-        failing = ""
-        while not ended.done():
-            try:
-                await self.step()
-                failing = ""
-            except (StorageError, LinkDownError) as error:
-                if str(error) != failing:
-                    _log.warning("configurations wait", reason=str(error))
-                failing = str(error)
-            await asyncio.wait((ended,), timeout=TICK_S)
+        await steps.repeat(self.step, TICK_S, stop, "configurations wait")
 
     async def step(self) -> None:
         """Offer what is due. Raises `StorageError`, `LinkDownError`."""

@@ -10,14 +10,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-import structlog
 from msgspec import structs
 
+from headend import steps
 from headend.admission import FUTURE_S
 from headend.state.held import HeldBack, HeldBlock
 from metering import events, timing
 from metering.batch import Batch
-from metering.errors import StorageError
 from metering.model import SECOND, Block, Event
 from metering.quality import Quality
 from storage.codec import Origin, pack, unpack
@@ -27,8 +26,6 @@ LOOK_S = 2.0  # between two looks for what was decided
 AT_ONCE = 500  # blocks of one log record
 RULE = "rule:time-has-come"
 RULE_REASON = "the gateway's clock was right, the meter's own was ahead; the stamps lie in the past now"
-
-_log = structlog.get_logger(__name__)
 
 
 def held_blocks(origin: Origin, blocks: Sequence[Block], now: int, offset_s: float | None) -> list[HeldBlock]:
@@ -60,23 +57,14 @@ class Releaser:
         self._clock = clock
         self.leads: Callable[[], bool] = lambda: True
         self.released = 0  # blocks, since the start
-        self.last_error = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look now and then, until `stop`; what fails is tried again."""
-        while not stop.is_set():
-            try:
-                while await asyncio.to_thread(self.step):
-                    pass
-                self.last_error = ""
-            except StorageError as error:
-                if str(error) != self.last_error:
-                    _log.warning("held back readings wait", reason=str(error))
-                self.last_error = str(error)
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_S)
-            except TimeoutError:
-                continue
+        await steps.repeat(self._all, LOOK_S, stop, "held back readings wait")
+
+    async def _all(self) -> None:
+        while await asyncio.to_thread(self.step):
+            pass
 
     def step(self) -> bool:
         """Apply the rule, and release what was decided about; True where there may be more. Blocking.

@@ -11,7 +11,7 @@ from typing import cast, get_args
 import msgspec
 import structlog
 
-from headend import key_leases
+from headend import key_leases, steps
 from headend.audit.chain import Entry
 from headend.journal import Entries, Handler
 from headend.key_floors import FloorTeller, Publish, wait_us
@@ -21,7 +21,6 @@ from headend.registry import EVERYWHERE, covers
 from headend.state.keys import Bundle, Due, KeyBook, Reservation
 from headend.tokens import Grant
 from metering import timing, wire
-from metering.errors import LinkDownError, StorageError
 from metering.wire import Control
 
 TICK_S = 1.0
@@ -118,17 +117,7 @@ class KeyOffice:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Move leases on, ask and tell until `stop`."""
-        ended = asyncio.ensure_future(stop.wait())
-        failing = ""
-        while not ended.done():
-            try:
-                await self.step()
-                failing = ""
-            except (StorageError, LinkDownError) as error:
-                if str(error) != failing:
-                    _log.warning("meter keys wait", reason=str(error))
-                failing = str(error)
-            await asyncio.wait((ended,), timeout=TICK_S)
+        await steps.repeat(self.step, TICK_S, stop, "meter keys wait")
 
     async def step(self) -> None:
         """Do what is due now. Raises `StorageError`, `LinkDownError`."""

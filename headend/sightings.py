@@ -6,18 +6,15 @@ A new run, another log or a gateway that goes is written down at the next look, 
 import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
-
+from headend import steps
 from headend.state.gateways import Gateways, Sighting
 from headend.statuses import Known
-from metering.errors import StorageError
 from metering.model import SECOND
 
 LOOK_S = 1.0
 AGAIN_S = 300.0  # between two writes that say only that a gateway is still there
 AT_ONCE = 1000  # gateways that are written together; the others wait for the next look
-
-_log = structlog.get_logger(__name__)
+WAITS = "what gateways say of themselves waits"
 
 
 class Sightings:
@@ -31,20 +28,8 @@ class Sightings:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write what is due until `stop`, and once more then."""
-        ended = asyncio.ensure_future(stop.wait())
-        failing = ""
-        while True:
-            last = ended.done()
-            try:
-                await self.step()
-                failing = ""
-            except StorageError as error:
-                if str(error) != failing:
-                    _log.warning("what gateways say of themselves waits", reason=str(error))
-                failing = str(error)
-            if last:
-                return
-            await asyncio.wait((ended,), timeout=LOOK_S)
+        await steps.repeat(self.step, LOOK_S, stop, WAITS)
+        await steps.attempt(self.step, WAITS)
 
     async def step(self) -> int:
         """Write what is due and return how many gateways that were. Raises `StorageError`."""

@@ -7,7 +7,6 @@ are not judged: nothing was expected then.
 """
 
 import asyncio
-import contextlib
 import random
 import secrets
 import time
@@ -17,8 +16,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import msgspec
-import structlog
 
+from headend import steps
 from headend.kpi.figures import DAY
 from headend.kpi.gaps import MEMORY_DAYS, settled
 from headend.kpi.judge import judge
@@ -28,7 +27,7 @@ from headend.state.collection import CollectionDays, DayRow, Progress, Result
 from headend.state.gaps import Gap, Gaps, SeqGaps
 from headend.state.store import State
 from metering import timing
-from metering.errors import LinkDownError, StorageError
+from metering.errors import LinkDownError
 from metering.model import SECOND, Device, Installation
 from metering.ports import ReadingsStore, Registry
 from metering.wire import Control
@@ -52,8 +51,6 @@ SPREAD = 0.3  # a pause is longer by up to this part, by chance
 MAX_MARKED = 100_000  # marks that are remembered, so as not to be written twice
 
 Ask = Callable[[str, Control], Awaitable[None]]  # gateway, what is asked of it
-
-_log = structlog.get_logger(__name__)
 
 
 class Collection:
@@ -83,19 +80,11 @@ class Collection:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`. A state or a store that is away is tried again at the next tick."""
-        failed = ""
-        while not stop.is_set():
-            try:
-                await asyncio.to_thread(self.tick)
-                await self.ask()
-            except StorageError as error:
-                if str(error) != failed:
-                    _log.warning("the figures of collection wait", reason=str(error))
-                failed = str(error)
-            else:
-                failed = ""
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TICK_S)
+        await steps.repeat(self._step, TICK_S, stop, "the figures of collection wait")
+
+    async def _step(self) -> None:
+        await asyncio.to_thread(self.tick)
+        await self.ask()
 
     # --- judging ------------------------------------------------------------------------------------------------------
 

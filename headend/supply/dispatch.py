@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
+from headend import steps
 from headend.audit.chain import Entry
 from headend.journal import Entries, Handler
 from headend.key_floors import Publish
@@ -19,7 +20,6 @@ from headend.supply.book import Step
 from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk, refusal
 from metering import timing, wire
-from metering.errors import LinkDownError, StorageError
 from metering.model import SECOND, JournalEntry
 from metering.supply import WITHHOLDING, Go, Hours
 from metering.supply_states import NOT_SENT, Cause, NoSuchTransitionError, State, after
@@ -55,17 +55,7 @@ class Dispatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is due until `stop`."""
-        ended = asyncio.ensure_future(stop.wait())
-        failing = ""
-        while not ended.done():
-            try:
-                await self.step()
-                failing = ""
-            except (StorageError, LinkDownError) as error:
-                if str(error) != failing:
-                    _log.warning("supply commands wait", reason=str(error))
-                failing = str(error)
-            await asyncio.wait((ended,), timeout=TICK_S)
+        await steps.repeat(self.step, TICK_S, stop, "supply commands wait")
 
     async def step(self) -> None:
         """Do what is due. Raises `StorageError`, `LinkDownError`."""
