@@ -1,4 +1,4 @@
-"""The connection to the state: transactions, tries and errors in words. It knows no table.
+"""The connection to the state: transactions, tries and errors in words. What stands in the tables it does not know.
 
 SQLite is one file beside the log. PostgreSQL is shared by several head-ends: each transaction is serializable there,
 so that a check and the write that rests on it are one. SQLite has the same by taking its write lock first.
@@ -18,9 +18,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from headend.state.migrate import migrate
+from headend.state.tables import metadata
 from metering.errors import ConfigError, StorageError
 
 MAX_TRIES = 12  # of one transaction
+LOSSES = 3  # to other transactions, after which it has the tables for itself: a busy neighbour shuts nobody out
 PATIENCE_S = 15.0  # and no try begins later than this: a server's restart fits into it
 FIRST_PAUSE_S = 0.02  # doubled each time, with jitter
 LONGEST_PAUSE_S = 2.0
@@ -34,6 +36,7 @@ POOL_OVERFLOW = 4
 # Serialization failure, deadlock, lock not available; a key that another transaction has just taken; server going down,
 # crashed, starting up; a session that slept too long within a transaction.
 _TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "23505", "57P01", "57P02", "57P03", "25P03"))
+_BEATEN = frozenset(("40001", "40P01", "55P03"))
 _GONE = frozenset(("57P01", "57P02", "57P03", "25P03"))
 
 _Result = TypeVar("_Result")
@@ -66,7 +69,7 @@ class State:
         engine = _engine(address)
         state = cls(engine, address.render_as_string(hide_password=True))
         try:
-            state._patiently(lambda: migrate(state._writer))
+            state._patiently(lambda _losses: migrate(state._writer))
         except BaseException:
             state.close()
             raise
@@ -74,7 +77,7 @@ class State:
 
     def read(self, work: _Work[_Result]) -> _Result:
         """Run `work` in a transaction that sees one state of the database. Raises `StorageError`."""
-        return self._patiently(lambda: _transact(self._engine, work))
+        return self._patiently(lambda _losses: _transact(self._engine, work))
 
     def write(self, work: _Work[_Result]) -> _Result:
         """Run `work` in a transaction and commit it: durable when this returns. Raises `StorageError`.
@@ -82,7 +85,7 @@ class State:
         It is run again where the database asks for it or the connection broke. Where it broke within the commit nobody
         knows whether it was done: `work` therefore finds what it wrote and counts it as its own.
         """
-        return self._patiently(lambda: _transact(self._writer, work))
+        return self._patiently(lambda losses: _transact(self._writer, work, alone=losses >= LOSSES))
 
     def close(self) -> None:
         """Close all connections; a transaction that waits for its next try gives up."""
@@ -92,24 +95,31 @@ class State:
     def __repr__(self) -> str:
         return f"State({self._name})"
 
-    def _patiently(self, once: Callable[[], _Result]) -> _Result:
+    def _patiently(self, once: Callable[[int], _Result]) -> _Result:
+        """Run `once` until it succeeds or there is no more use; it is told how often it lost to other transactions."""
         end = time.monotonic() + PATIENCE_S
         pause = FIRST_PAUSE_S
+        losses = 0
         for number in range(1, MAX_TRIES + 1):
             try:
-                return once()
+                return once(losses)
             except (sa.exc.SQLAlchemyError, OSError) as error:  # pg8000 lets a reset within a commit through as it is
                 again = _may_try_again(error)
                 if not again or number == MAX_TRIES or time.monotonic() + pause > end:
                     raise StorageError(f"the head-end state in {self._name}: {cause(error)}", retry=again) from None
+                losses += _was_beaten(error)
             if self._closed.wait(pause * random.uniform(0.5, 1.0)):  # noqa: S311 - only spreads tries
                 break
             pause = min(2 * pause, LONGEST_PAUSE_S)
         raise StorageError(f"the head-end state in {self._name} is closed", retry=False)
 
 
-def _transact(engine: sa.Engine, work: _Work[_Result]) -> _Result:
+def _transact(engine: sa.Engine, work: _Work[_Result], *, alone: bool = False) -> _Result:
     with engine.begin() as connection:
+        if alone and connection.dialect.name == "postgresql":
+            # The first statement, so that the snapshot is taken with the locks held: nobody can write past it then.
+            names = ", ".join(metadata.tables)
+            connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
         return work(connection)
 
 
@@ -127,6 +137,11 @@ def _details(error: BaseException | None) -> dict[str, str]:
     """Return PostgreSQL's fields of an error; `D` of them holds values, and is never shown."""
     first = error.args[0] if error is not None and error.args else None
     return first if isinstance(first, dict) else {}
+
+
+def _was_beaten(error: sa.exc.SQLAlchemyError | OSError) -> bool:
+    """Tell whether another transaction was the cause."""
+    return isinstance(error, sa.exc.DBAPIError) and _details(error.orig).get("C") in _BEATEN
 
 
 def _may_try_again(error: sa.exc.SQLAlchemyError | OSError) -> bool:

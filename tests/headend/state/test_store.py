@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from bench.postgres_server import PostgresServer
 from headend.state.assignments import Assignments
 from headend.state.rows import put
-from headend.state.store import State
+from headend.state.store import LOSSES, State
 from headend.state.tables import head_ends, metadata
 from headend.tokens import TokenBook
 from metering.errors import ConfigError, StorageError
@@ -69,12 +69,11 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_writers_that_meet_lose_nothing(state: State) -> None:
-    state.write(lambda c: c.execute(sa.text("CREATE TABLE count (n INTEGER)")))
-    state.write(lambda c: c.execute(sa.text("INSERT INTO count VALUES (0)")))
+    state.write(lambda connection: put(connection, head_ends, {"id": "a", "beat": 0}))
 
     def add(connection: sa.Connection) -> None:
-        number = connection.execute(sa.text("SELECT n FROM count")).scalar_one()
-        connection.execute(sa.text("UPDATE count SET n = :n"), {"n": number + 1})
+        number = connection.execute(sa.select(head_ends.c.beat)).scalar_one()
+        put(connection, head_ends, {"id": "a", "beat": number + 1})
 
     def work() -> None:
         for _ in range(10):
@@ -85,7 +84,7 @@ def test_writers_that_meet_lose_nothing(state: State) -> None:
         each.start()
     for each in threads:
         each.join()
-    assert state.read(lambda c: c.execute(sa.text("SELECT n FROM count")).scalar_one()) == 30
+    assert state.read(lambda connection: connection.execute(sa.select(head_ends.c.beat)).scalar_one()) == 30
 
 
 def test_a_file_of_tokens_becomes_a_state_and_keeps_them(tmp_path: Path) -> None:
@@ -117,3 +116,34 @@ def test_a_head_end_that_sleeps_within_a_transaction_does_not_hold_up_the_others
         asleep.invalidate()
         asleep.close()
         assert sleeper.read(lambda connection: connection.execute(sa.select(head_ends.c.beat)).scalar_one()) == 3
+
+
+@pytest.mark.real
+def test_a_neighbour_that_writes_without_end_shuts_nobody_out(postgres: PostgresServer) -> None:
+    url = postgres.fresh()
+    ours, theirs = State.open(url), State.open(url)
+    tries: list[bool] = []
+    neighbours: list[threading.Thread] = []
+
+    def write_past_the_neighbour(connection: sa.Connection) -> None:
+        known = connection.execute(sa.select(sa.func.count()).select_from(head_ends)).scalar_one()
+        name = f"n{len(tries)}"
+        neighbour = threading.Thread(target=lambda: theirs.write(lambda c: count_and_put(c, name)))
+        neighbour.start()
+        neighbour.join(2.0)  # it commits, unless it has to wait for us
+        neighbours.append(neighbour)
+        tries.append(neighbour.is_alive())
+        put(connection, head_ends, {"id": "ours", "beat": known})
+
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        ours.write(write_past_the_neighbour)
+        for neighbour in neighbours:
+            neighbour.join()
+        assert tries == [False] * LOSSES + [True]
+        names = ours.read(lambda connection: connection.execute(sa.select(head_ends.c.id)).scalars().all())
+        assert sorted(names) == ["n0", "n1", "n2", "n3", "ours"]
+
+
+def count_and_put(connection: sa.Connection, name: str) -> None:
+    number = connection.execute(sa.select(sa.func.count()).select_from(head_ends)).scalar_one()
+    put(connection, head_ends, {"id": name, "beat": number})
