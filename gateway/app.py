@@ -126,6 +126,7 @@ class Gateway:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""
         remember(self._log, self._watch)
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
+        self._field.plan()
         await self._keep_promises()
         recording_ends = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -178,6 +179,7 @@ class Gateway:
             self._buses.update(made)
             self._forget(before, after)
             self._field = after
+            after.plan()
             after.begin(self._group, before)
             for bus in closing:
                 await bus.close()

@@ -98,13 +98,19 @@ class Fieldwork:
         )
         self._parts: dict[object, _Part] = {}
 
-    def begin(self, group: asyncio.TaskGroup, before: "Fieldwork | None" = None) -> None:
-        """Plan all reads and start; an earlier version's schedule is taken over, and ends."""
+    def plan(self) -> None:
+        """Plan all reads, from now on.
+
+        What is promised is promised after this: a boundary that passes until the schedule runs is then due, and read.
+        """
         gateway = self.file.gateway
         self._lasting.reading.plan(self.schedule, self.meters.values(), gateway.id, gateway.jitter)
         self.memories.plan(self.schedule)
         at = spread_offset(gateway.id, AFRESH_S)
         self.schedule.add(ScheduledRead("refused registers", AFRESH_S, at, self._ask_afresh))
+
+    def begin(self, group: asyncio.TaskGroup, before: "Fieldwork | None" = None) -> None:
+        """Start what was planned; an earlier version's schedule is taken over, and ends."""
         if before is not None:
             self.schedule.take_over(before.schedule)
             before.hand_over(before.schedule, to_end=True)

@@ -1,5 +1,6 @@
 """Registers that a meter refused for a while are read again once it was silent, and each day."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import GatewayFile
-from metering.model import Block
+from metering.model import SECOND, Block, Kind
 from simulators.faults import Fault
 from simulators.modbus_tcp import ModbusTcpServer
 from simulators.unit import FixedRegisters, Unit, UnreadableError
@@ -92,3 +93,32 @@ async def test_open_promises_are_told_again_each_day_as_an_eviction_may_have_tak
     told = [unpack(item.payload).expectations for item in gateway._log.read(1, 100) if isinstance(item, Record)]
     first, again = [each for each in told if each]
     assert again == first
+
+
+async def test_a_boundary_that_passes_while_the_promises_are_written_is_read(gateway: Gateway):
+    wall = [1_800_000_000 * SECOND + 899 * SECOND]
+    gateway.clock._wall, gateway.clock._monotonic = lambda: wall[0], lambda: wall[0] / SECOND
+    append = gateway._log.append
+
+    async def slow_append(payload: bytes) -> int:
+        wall[0] += 2 * SECOND  # a slow disk: the quarter of an hour begins meanwhile
+        return await append(payload)
+
+    gateway._log.append = slow_append  # type: ignore[method-assign] - a disk cannot be slowed down at will
+    stop = asyncio.Event()
+    running = asyncio.create_task(gateway.run(stop))
+    try:
+        async with asyncio.timeout(30):
+            while not (read := [block for block in committed(gateway) if block.slot]):
+                await gateway._log.wait_for(gateway._log.next_seq)
+    finally:
+        stop.set()
+        await running
+    (promise,) = [each for each in gateway._field.promised.open if each.kind is Kind.REGISTER]
+    assert promise.since < 1_800_000_900 * SECOND
+    assert {block.slot for block in read} == {1_800_000_900 * SECOND}
+
+
+def committed(gateway: Gateway) -> list[Block]:
+    items = gateway._log.read(1, 1000)
+    return [block for item in items if isinstance(item, Record) for block in unpack(item.payload).blocks]
