@@ -234,8 +234,9 @@ class Uplink:
         try:
             if leaf == "receipt":
                 receipt = wire.decode(bytes(message.payload), Receipt)
-                if message.retain and receipt.epoch == self._epoch and receipt.contiguous < self._contiguous:
-                    return  # a broker's node that was dead brings an old one; what holds now answers our birth
+                again = message.retain or message.dup
+                if again and receipt.epoch == self._epoch and receipt.contiguous < self._contiguous:
+                    return  # a broker brings an old one again: a node that was dead, or that lost our acknowledgement
                 self._receipts.append(receipt)
             elif leaf == "control":
                 self._control(wire.decode(bytes(message.payload), Control))

@@ -108,8 +108,9 @@ class ClusterPlace:
         gateway, _ = message.topic.split("/")[2:]
         receipt = wire.decode(bytes(message.payload), Receipt)
         said = self.receipts.setdefault(gateway, [])
-        if message.retain and said and receipt.fence == said[-1].fence and receipt.at < said[-1].at:
-            return  # a node brings what it retained before, made before what was heard: not said now, so not taken back
+        again = message.retain or message.dup  # retained before, or after a lost acknowledgement
+        if again and said and receipt.fence == said[-1].fence and receipt.at < said[-1].at:
+            return  # made before what was heard: not said now, so not taken back
         said.append(receipt)
 
     # --- head-ends ----------------------------------------------------------------------------------------------------
