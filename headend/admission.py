@@ -4,13 +4,13 @@ A record that is all right goes on byte for byte. One that is not loses the bloc
 refused, is packed anew, and the alert events that say so come back beside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from metering import events
 from metering.batch import Batch
 from metering.events import EventType
-from metering.model import SECOND, Block, Event
+from metering.model import SECOND, Block, Event, JournalEntry
 from storage.codec import pack, unpack, unpack_outline
 
 FUTURE_S = 300  # how far a stamp may lie ahead of the head-end's clock
@@ -22,13 +22,14 @@ Assigned = Callable[[str, str], bool]  # (gateway, device): was it ever assigned
 
 
 class Admitted(NamedTuple):
-    """A record as it may be stored. `future` are the blocks to be put into quarantine."""
+    """A record as it may be stored, and its journal. `future` are the blocks to be put into quarantine."""
 
     payload: bytes
     readings: int
     alerts: list[Event]
     future: list[Block]
     refused: int  # readings
+    journal: Sequence[JournalEntry]
 
 
 def admit(gateway: str, payload: bytes, now: int, assigned: Assigned, offset: str = "") -> Admitted:
@@ -43,7 +44,7 @@ def admit(gateway: str, payload: bytes, now: int, assigned: Assigned, offset: st
     devices = found.devices | (found.told - {f"gateway:{gateway}"})
     foreign = {device for device in devices if not assigned(gateway, device)}
     if not foreign and (found.latest is None or found.latest <= horizon):
-        return Admitted(payload, found.readings, [], [], 0)
+        return Admitted(payload, found.readings, [], [], 0, found.journal)
     return _without(gateway, unpack(payload), foreign, horizon, now, offset)
 
 
@@ -63,7 +64,7 @@ def _without(gateway: str, batch: Batch, foreign: set[str], horizon: int, now: i
     alerts = [alert(gateway, events.READINGS_REFUSED, now, device=each[:MAX_NAMED]) for each in sorted(foreign)]
     late = sorted({block.device for block in future})
     alerts += [alert(gateway, events.READINGS_FROM_FUTURE, now, device=each, clock_offset=offset) for each in late]
-    return Admitted(pack(rest), rest.count(), alerts[:MAX_ALERTS], future, refused)
+    return Admitted(pack(rest), rest.count(), alerts[:MAX_ALERTS], future, refused, batch.journal)
 
 
 def alert(gateway: str, kind: EventType, now: int, **detail: str) -> Event:

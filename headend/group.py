@@ -1,5 +1,6 @@
 """What one group of deliveries will commit, gathered before anything is stored. It stores nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headend.state.held import HeldBlock
@@ -24,8 +25,8 @@ class Group:
         """Take an alert; the same one counts once."""
         self.alerts[raised.id] = raised
 
-    def store(self, origin: Origin, payload: bytes) -> None:
-        """Take a payload for the log, behind where it came from."""
-        self.payloads.append(with_origin(origin, payload))
+    def store(self, origin: Origin, payload: bytes, journal: Sequence[JournalEntry] = ()) -> None:
+        """Take a payload with this `journal` for the log, behind where it came from."""
+        self.payloads.append(with_origin(origin, payload, quiet=not journal))
         self.seqs.append(origin)
         self.pending.add((origin.gateway, origin.epoch, origin.first))

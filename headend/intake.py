@@ -18,7 +18,7 @@ from headend.books import Books, Noting
 from headend.group import Group
 from headend.held import held_blocks
 from headend.inbox.port import Delivery, Inbox
-from headend.journal import Handler, entries_of
+from headend.journal import Handler
 from headend.receipts import Receipts
 from headend.seqs import Ledger
 from headend.state.held import HeldBack
@@ -261,8 +261,8 @@ class Intake:
         for each in admitted.alerts:
             work.alert(each)
         work.readings += admitted.readings
-        work.reserved += entries_of("counter", origin.gateway, admitted.payload)
-        work.store(origin, admitted.payload)
+        work.reserved += [(origin.gateway, entry) for entry in admitted.journal if entry.kind == "counter"]
+        work.store(origin, admitted.payload, admitted.journal)
         return True
 
     def _hold(self, work: Group, origin: Origin, blocks: Sequence[Block], offset_s: float | None) -> bool:

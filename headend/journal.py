@@ -10,7 +10,7 @@ import structlog
 
 from metering.errors import StorageError
 from metering.model import JournalEntry
-from storage.codec import origin_of, unpack_journal
+from storage.codec import is_quiet, origin_of, unpack_journal
 from storage.log import Log, Record
 
 CURSOR = "journal"
@@ -22,14 +22,6 @@ Entries = Sequence[tuple[str, JournalEntry]]  # gateway and what it said, in the
 Handler = Callable[[Entries], None]
 
 _log = structlog.get_logger(__name__)
-
-
-def entries_of(kind: str, gateway: str, payload: bytes) -> Entries:
-    """Return a record's entries of one kind, each with its gateway; none of what cannot be read."""
-    try:
-        return [(gateway, entry) for entry in unpack_journal(payload) if entry.kind == kind]
-    except ValueError:  # the projection tells it and puts it aside
-        return ()
 
 
 class JournalReader:
@@ -80,6 +72,8 @@ class JournalReader:
             self._cursor.move(position)
 
     def _look(self, record: Record, found: dict[str, list[tuple[str, JournalEntry]]]) -> None:
+        if is_quiet(record.payload):
+            return
         try:
             origin = origin_of(record.payload)
             entries = unpack_journal(record.payload) if origin is not None else ()

@@ -32,12 +32,16 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Outline(NamedTuple):
-    """What a batch is about. `devices` have blocks or promises, `told` have events; `latest` is of its blocks."""
+    """What a batch is about. `devices` have blocks or promises, `told` have events; `latest` is of its blocks.
+
+    The journal comes along as it is: whoever looks at the rest needs no second look for it.
+    """
 
     devices: set[str]
     told: set[str]
     readings: int
     latest: int | None
+    journal: Sequence[JournalEntry]
 
 
 class _WireBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -129,7 +133,7 @@ def outline(body: bytes | memoryview) -> Outline:
     devices.update(promise.device for promise in wire.x)
     readings = sum([len(raw.values) for raw in wire.b])
     latest = max([raw.measured_at for raw in wire.b], default=None)
-    return Outline(devices, {event.device for event in wire.e}, readings, latest)
+    return Outline(devices, {event.device for event in wire.e}, readings, latest, wire.j)
 
 
 def _checked(body: bytes | memoryview) -> _WireBatch:

@@ -19,6 +19,7 @@ MAX_BATCH_BYTES = 64 * 1024 * 1024  # a payload that unpacks to more is refused 
 MIN_COMPRESS_BYTES = 128  # below it the frame's own header eats the gain
 ZSTD_LEVEL = 1  # measured on 1,000 readings: level 3 takes half as long again and saves nothing
 ORIGIN = 0x40  # the first byte of the form with an origin: no version of a batch, which follows with a byte of its own
+QUIET = 0x41  # the same where the batch is known to have no journal: whoever looks for journals need not open it
 MAX_NAME = 255  # bytes of a gateway's id or an epoch
 _ORIGIN = struct.Struct("<BBBQQI")  # form, length of gateway and of epoch, first and last seq, check
 
@@ -48,16 +49,18 @@ class Origin(NamedTuple):
     check: int = 0
 
 
-def with_origin(origin: Origin, payload: bytes) -> bytes:
+def with_origin(origin: Origin, payload: bytes, *, quiet: bool = False) -> bytes:
     """Return the record of the head-end's log for a gateway's record, which stays as it is.
+
+    `quiet` says that it has no journal.
 
     Raises:
         ValueError: a name is longer than MAX_NAME bytes, or a seq does not fit.
 
     """
-    gateway, epoch = origin.gateway.encode(), origin.epoch.encode()
+    form, gateway, epoch = QUIET if quiet else ORIGIN, origin.gateway.encode(), origin.epoch.encode()
     try:
-        head = _ORIGIN.pack(ORIGIN, len(gateway), len(epoch), origin.first, origin.last, origin.check)
+        head = _ORIGIN.pack(form, len(gateway), len(epoch), origin.first, origin.last, origin.check)
     except struct.error as error:
         raise ValueError(f"{origin} cannot be written: {error}") from None
     return b"".join((head, gateway, epoch, payload))
@@ -70,9 +73,14 @@ def origin_of(payload: bytes | memoryview) -> Origin | None:
         ValueError: the record is cut off in its origin.
 
     """
-    if not payload or payload[0] != ORIGIN:
+    if not payload or payload[0] not in {ORIGIN, QUIET}:
         return None
     return _split(payload)[0]
+
+
+def is_quiet(payload: bytes | memoryview) -> bool:
+    """Tell whether a record is known to hold no journal, without opening it."""
+    return bool(payload) and payload[0] == QUIET
 
 
 def _split(payload: bytes | memoryview) -> tuple[Origin, memoryview]:
@@ -127,7 +135,7 @@ def unpack_journal(payload: bytes | memoryview) -> Sequence[JournalEntry]:
 
 
 def _opened(payload: bytes | memoryview, decode_body: Callable[[bytes | memoryview], _Found]) -> _Found:
-    if len(payload) and payload[0] == ORIGIN:
+    if len(payload) and payload[0] in {ORIGIN, QUIET}:
         payload = _split(payload)[1]
     if len(payload) == 0:
         raise ValueError("an empty payload is no batch")

@@ -9,7 +9,7 @@ import pytest
 
 from headend.inbox.port import Delivery
 from headend.intake import Intake
-from headend.journal import Entries
+from headend.journal import Entries, JournalReader
 from headend.kpi.collection import Collection
 from headend.kpi.desk import CollectionDesk
 from headend.ledger_file import LedgerFile
@@ -25,7 +25,7 @@ from metering.errors import StorageError
 from metering.model import SECOND, Block, Column, Event, JournalEntry, Kind, Layout, Skipped, Source
 from metering.timing import now
 from metering.wire import Status, Up
-from storage.codec import origin_of, pack, unpack
+from storage.codec import is_quiet, origin_of, pack, unpack
 from storage.embedded import EmbeddedStore
 from storage.log import Log, Record
 from storage.projection import Projection
@@ -250,6 +250,16 @@ async def test_an_alert_that_the_log_did_not_take_is_in_it_once_it_takes_again(
     assert await centre.up(batch("g1-m", 1)) == "ack"
     assert await centre.up(batch("g1-m", 2), first=2) == "ack"
     assert [event.name for event in centre.alerts()] == ["second-gateway-refused"]
+
+
+async def test_records_without_a_journal_are_marked_so_that_no_journal_is_passed_over(centre: Centre):
+    entry = JournalEntry(1, "supply", "c1", "done")
+    foreign = [Block(LAYOUT, "g2-m", now(), now(), [1])]
+    await centre.up(batch("g1-m", 1), pack(Batch(1, journal=(entry,))), pack(Batch(1, foreign, journal=(entry,))))
+    found: list[JournalEntry] = []
+    JournalReader(centre.log, {"supply": lambda entries: found.extend(each for _, each in entries)}).step()
+    assert found == [entry, entry]
+    assert [is_quiet(each.payload) for each in centre.stored() if origin_of(each.payload)] == [True, False, False]
 
 
 async def test_reserved_counters_are_kept_before_the_receipt_and_without_that_there_is_none(

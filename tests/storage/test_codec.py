@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metering.batch import COMPRESSED, VERSION, Batch, encode
 from metering.model import Block, Column, Kind, Layout, Source
-from storage.codec import MAX_BATCH_BYTES, Origin, count, origin_of, pack, unpack, with_origin
+from storage.codec import MAX_BATCH_BYTES, Origin, count, is_quiet, origin_of, pack, unpack, with_origin
 
 LAYOUT = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", -2, "int"),))
 
@@ -78,11 +78,13 @@ def test_any_bytes_are_a_batch_or_a_value_error(noise: bytes, *, compressed: boo
     assert found is None or isinstance(found, Batch)
 
 
-def test_a_record_with_an_origin_holds_the_gateways_own_bytes():
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_record_with_an_origin_holds_the_gateways_own_bytes(*, quiet: bool):
     own = pack(Batch(5))
     origin = Origin("g1", "0af3", 7, 9, 0xFFFFFFFF)
-    record = with_origin(origin, own)
+    record = with_origin(origin, own, quiet=quiet)
     assert record.endswith(own)
+    assert (is_quiet(record), is_quiet(own)) == (quiet, False)
     assert unpack(record) == unpack(own)
     assert origin_of(record) == origin
     assert origin_of(own) is None
