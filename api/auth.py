@@ -1,6 +1,5 @@
 """Who asks: bearer tokens, their scopes, and the one question that a local monitor may ask without a token."""
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.context import limiter, office
 from api.problems import ProblemError
 from headend.tokens import Grant
+from metering.hosts import is_loopback
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="token", description="A token of this site: `metergate token create`."
@@ -67,13 +67,6 @@ async def local_or_admin(request: Request, credentials: Credentials) -> None:
     A request that a proxy on this machine forwards is not local, whatever its address.
     """
     forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
-    if credentials is None and not forwarded and _is_loopback(request.client.host if request.client else ""):
+    if credentials is None and not forwarded and is_loopback(request.client.host if request.client else ""):
         return
     await needs("admin")(request, credentials)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,6 +1,5 @@
 """Words of the settings: ids, durations, sizes, times, addresses, checked by pydantic. Not what they are used for."""
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -125,13 +124,3 @@ def _check_host_port(text: str) -> str:
 
 
 HostPort = Annotated[str, AfterValidator(_check_host_port)]
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or name stays on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

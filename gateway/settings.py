@@ -20,10 +20,10 @@ from gateway.fields import (
     Size,
     Strict,
     Zone,
-    is_loopback,
     split_address,
 )
 from gateway.settings_bus import BusSettings, DlmsSettings
+from metering.hosts import is_loopback
 
 
 class ScheduleSettings(Strict):

@@ -1,12 +1,13 @@
-"""One POST to somebody else's server: over TLS or to this machine, within a time, no redirect followed. No retries."""
+"""Where a POST to somebody else's server may go (over TLS, or to this machine), and one such POST. No retries."""
 
 import asyncio
 import contextlib
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from metering.hosts import is_loopback
 
 POST_S = 10.0  # from connecting to the answer's head
 MAX_HEAD = 16 * 1024  # bytes of an answer's head; the rest is not read
@@ -39,7 +40,7 @@ class Target(NamedTuple):
         parts = urlsplit(url)
         if not parts.hostname or parts.username is not None or parts.fragment or not url.isascii() or " " in url:
             raise ValueError("write an address such as https://collections.example/hooks, without a user")
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
             raise ValueError("beyond this machine only https is spoken")
         tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -84,12 +85,3 @@ async def _status(reader: asyncio.StreamReader) -> int:
         if (status := int(parts[1])) >= 200:
             return status
     raise PostError("only interim answers came")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

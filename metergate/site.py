@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from collector.mqtt_profile import MqttProfile
 from collector.toml_file import error_at, unique, validate
-from gateway.fields import FilePath, Secret, Strict, is_loopback, split_address
+from gateway.fields import FilePath, Secret, Strict, split_address
 from gateway.models import AnyProfile, load_any
 from gateway.settings import GatewayFile, MeterSettings
 from metergate.site_meters import check_meters
+from metering.hosts import is_loopback
 from metering.model import Device, Installation, MeterPoint
 
 

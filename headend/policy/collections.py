@@ -4,21 +4,19 @@ import contextlib
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import secrets
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
 
 from headend.audit.chain import Entry, append
 from headend.policy.facts import MAX_NOTICES, CollectionFacts, Contact, Notice
+from headend.posting import Target
 from headend.state.rows import put
 from headend.state.store import State
 from headend.state.tables import collection_facts as table
@@ -151,16 +149,10 @@ class Asker:
 
     def __init__(self, url: str, secret: str, clock: Callable[[], int] = timing.now) -> None:
         """Check the address. Raises `ConfigError`."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
-            raise ConfigError("write https://…; http is spoken on this machine alone", key="policy.collections.url")
-        if not host or parts.username is not None or parts.fragment or not url.isascii() or " " in url:
-            raise ConfigError("write an address without a user: https://collections.example/facts",
-                              key="policy.collections.url")  # fmt: skip
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._host, self._port = host, parts.port or (443 if self._tls else 80)
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            self._target = Target.parse(url)
+        except ValueError as error:
+            raise ConfigError(str(error), key="policy.collections.url") from None
         self._secret = secret.encode()
         self._clock = clock
 
@@ -186,17 +178,18 @@ class Asker:
             raise CollectionsError(f"its answer cannot be read: {error}") from None
 
     def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
+        host, port, path, tls = self._target
         with contextlib.ExitStack() as stack:
-            line = stack.enter_context(socket.create_connection((self._host, self._port), timeout=TIME_S))
+            line = stack.enter_context(socket.create_connection((host, port), timeout=TIME_S))
             timer = threading.Timer(TIME_S, _cut, [stack.enter_context(line.dup())])
             timer.daemon = True
             timer.start()
             stack.callback(timer.cancel)
-            spoken = self._tls.wrap_socket(line, server_hostname=self._host) if self._tls is not None else line
+            spoken = tls.wrap_socket(line, server_hostname=host) if tls is not None else line
             stack.enter_context(spoken)
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=TIME_S)
+            connection = http.client.HTTPConnection(host, port, timeout=TIME_S)
             connection.sock = spoken
-            connection.request("POST", self._path, body, headers)
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             if answer.status != http.HTTPStatus.OK:
                 raise CollectionsError(f"it answers with status {answer.status}")
@@ -215,15 +208,6 @@ def _cut(line: socket.socket) -> None:
     """End a connection whose time is over, whatever it waits for."""
     with contextlib.suppress(OSError):
         line.shutdown(socket.SHUT_RDWR)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _get(connection: sa.Connection, point: str) -> CollectionFacts | None:

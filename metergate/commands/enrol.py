@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.fields import is_loopback
 from metergate.site import load_site
 from metering.errors import ConfigError, StorageError
+from metering.hosts import is_loopback
 from metering.secret import resolve_secret
 from storage.files import replace_file
 
