@@ -1,12 +1,13 @@
-"""Real servers for all tests that ask for one, started once. A missing binary is a failure, never a skip."""
+"""Real servers for all tests that ask for one: started once, a broker each time. A missing binary is a failure."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from bench.influxdb_server import InfluxServer
 from bench.nats_server import NatsCluster
 from bench.postgres_server import PostgresServer
+from simulators.broker import MosquittoBroker, find_mosquitto
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,12 @@ def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsClust
     cluster.start()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[MosquittoBroker]:
+    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
+    made = MosquittoBroker()
+    await made.start()
+    yield made
+    await made.stop()

@@ -27,7 +27,7 @@ from metering import timing
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Expectation, Kind, Layout, Source
 from metering.timing import to_rfc3339
-from simulators.broker import MosquittoBroker, find_mosquitto
+from simulators.broker import MosquittoBroker
 from simulators.dlt645_meter import Dlt645Made, Dlt645Meter
 from simulators.dlt645_tcp import Dlt645TcpServer
 from simulators.meter import Meter, MeterSettings
@@ -52,15 +52,6 @@ async def meter() -> AsyncIterator[tuple[str, int]]:
     server = Dlt645TcpServer({ADDRESS: simulated})
     yield await server.start()
     await server.close()
-
-
-@pytest.fixture
-async def broker() -> AsyncIterator[MosquittoBroker]:
-    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
-    started = MosquittoBroker()
-    await started.start()
-    yield started
-    await started.stop()
 
 
 def gateway_of_yesterday(folder: Path, start: int) -> None:

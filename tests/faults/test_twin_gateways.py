@@ -13,48 +13,22 @@ import pytest
 
 from gateway.uplink import Uplink
 from headend import births
-from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
-from headend.ledger_file import LedgerFile
-from headend.state.held import HeldBack
-from headend.state.store import State
-from metering.batch import Batch
 from mqtt.client import MqttSettings
-from simulators.broker import MosquittoBroker, find_mosquitto
-from storage.codec import origin_of, pack, unpack
+from simulators.broker import MosquittoBroker
+from storage.codec import unpack
 from storage.log import Log, Record
-from storage.quarantine import Quarantine
 from tests.faults.site_process import until
 from tests.faults.test_gateway_and_headend import start
+from tests.real.centre import append, held, receiving
 
 pytestmark = [pytest.mark.fault, pytest.mark.real]
 
 
 @pytest.fixture
-async def broker() -> AsyncIterator[MosquittoBroker]:
-    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
-    made = MosquittoBroker()
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
 async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intake]:
-    log = Log.open(tmp_path / "centre")
-    inbox = MqttInbox(MqttSettings("127.0.0.1", "centre", broker.port))
-    ledger = LedgerFile(tmp_path / "ledger", log)
-    state = State.open(tmp_path / "state.db")
-    bad = Quarantine(tmp_path / "bad")
-    intake = Intake(inbox, log, ledger, bad, {"g1"}.__contains__, lambda _g, _d: True, HeldBack(state))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(inbox.run(stop))
-        group.create_task(intake.run(stop))
-        yield intake
-        stop.set()
-    log.close()
-    state.close()
+    async with receiving(tmp_path, MqttSettings("127.0.0.1", "centre", broker.port)) as made:
+        yield made
 
 
 class Run:
@@ -67,7 +41,7 @@ class Run:
         self._task = asyncio.create_task(self.uplink.run(self._stop))
 
     async def append(self, number: int) -> None:
-        await asyncio.to_thread(self.log.append_now, [pack(Batch(number))])
+        await append(self.log, number)
 
     async def told(self) -> bool:
         return self.uplink.status().contiguous == self.log.next_seq - 1
@@ -76,11 +50,6 @@ class Run:
         self._stop.set()
         await self._task
         self.log.close()
-
-
-def held(intake: Intake) -> list[int]:
-    found = intake._log.read(1, 100_000, 1 << 30)
-    return [unpack(item.payload).created_at for item in found if isinstance(item, Record) and origin_of(item.payload)]
 
 
 def alerts(intake: Intake) -> list[str]:

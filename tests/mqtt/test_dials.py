@@ -9,7 +9,7 @@ import pytest
 from mqtt import loop
 from mqtt.client import MqttSettings
 from mqtt.loop import MAX_DIALS, MqttConnection
-from simulators.broker import MosquittoBroker, find_mosquitto
+from simulators.broker import MosquittoBroker
 from tests.faults.site_process import until
 
 pytestmark = pytest.mark.real
@@ -23,15 +23,6 @@ def all_turns_taken() -> Iterator[None]:
         yield
     finally:
         loop._dials.release(MAX_DIALS)
-
-
-@pytest.fixture
-async def broker():
-    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
-    made = MosquittoBroker()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_more_connections_than_may_be_opened_at_once_all_come_up(broker: MosquittoBroker):

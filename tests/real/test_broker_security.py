@@ -4,18 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from gateway.uplink import Uplink
 from headend.authority import CERTIFICATE_DAYS, Authority, key_of_private, new_authority, new_key
-from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
-from headend.ledger_file import LedgerFile
-from headend.state.held import HeldBack
-from headend.state.store import State
 from metering import timing, wire
 from metering.batch import Batch
 from metering.model import SECOND
@@ -23,10 +19,10 @@ from metering.wire import Up
 from mqtt.client import MqttSettings
 from mqtt.loop import MqttConnection
 from simulators.broker import MosquittoBroker, find_mosquitto
-from storage.codec import origin_of, pack, unpack
-from storage.log import Log, Record
-from storage.quarantine import Quarantine
+from storage.codec import pack
+from storage.log import Log
 from tests.faults.site_process import until
+from tests.real.centre import append, delivered, held, receiving, sending
 
 pytestmark = pytest.mark.real
 SHIPPED = Path(__file__).parents[2] / "config" / "mosquitto"
@@ -99,40 +95,12 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 
 @pytest.fixture
 async def centre(yard: Yard, tmp_path: Path) -> AsyncIterator[Intake]:
-    log = Log.open(tmp_path / "centre")
-    inbox = MqttInbox(yard.settings(HEADEND))
-    ledger = LedgerFile(tmp_path / "ledger", log)
-    state = State.open(tmp_path / "state.db")
-    bad = Quarantine(tmp_path / "bad")
-    intake = Intake(inbox, log, ledger, bad, {"g1", "g2"}.__contains__, lambda _g, _d: True, HeldBack(state))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(inbox.run(stop))
-        group.create_task(intake.run(stop))
-
-        async def listening() -> bool:
-            return inbox.status().listening
-
-        await until(listening, "the head-end at the broker")
-        yield intake
-        stop.set()
-    state.close()
-    log.close()
+    async with receiving(tmp_path, yard.settings(HEADEND), ("g1", "g2")) as made:
+        yield made
 
 
-@asynccontextmanager
-async def sending(yard: Yard, gateway: str, file: str | None) -> AsyncIterator[tuple[Log, Uplink]]:
-    folder = yard.folder / f"log-of-{gateway}-{file}"
-    log = Log.open(folder / "log")
-    uplink = Uplink(log, folder / "uplink.json", gateway, yard.settings(file))
-    stop = asyncio.Event()
-    task = asyncio.create_task(uplink.run(stop))
-    try:
-        yield log, uplink
-    finally:
-        stop.set()
-        await task
-        log.close()
+def at(yard: Yard, gateway: str, file: str | None) -> AbstractAsyncContextManager[tuple[Log, Uplink]]:
+    return sending(yard.folder / f"log-of-{gateway}-{file}", yard.settings(file), gateway)
 
 
 @asynccontextmanager
@@ -148,22 +116,6 @@ async def connected(settings: MqttSettings) -> AsyncIterator[tuple[MqttConnectio
         await task
 
 
-def held(intake: Intake) -> list[int]:
-    found = intake._log.read(1, 100_000, 1 << 30)
-    return [unpack(item.payload).created_at for item in found if isinstance(item, Record) and origin_of(item.payload)]
-
-
-async def append(log: Log, number: int) -> None:
-    await asyncio.to_thread(log.append_now, [pack(Batch(number))])
-
-
-async def delivered(log: Log, uplink: Uplink) -> None:
-    async def all_told() -> bool:
-        return uplink.status().contiguous == log.next_seq - 1
-
-    await until(all_told, "the receipt")
-
-
 async def refused(uplink: Uplink) -> str:
     async def failed() -> str:
         found = uplink.status().connection
@@ -173,7 +125,7 @@ async def refused(uplink: Uplink) -> str:
 
 
 async def test_a_gateway_with_its_certificate_delivers(yard: Yard, centre: Intake):
-    async with sending(yard, "g1", "g1") as (log, uplink):
+    async with at(yard, "g1", "g1") as (log, uplink):
         await append(log, 1)
         await delivered(log, uplink)
     assert held(centre) == [1]
@@ -195,7 +147,7 @@ async def test_a_forbidden_publish_is_acknowledged_by_the_broker_and_nothing_is_
             return set(sent) <= set(acknowledged)
 
         await until(all_acknowledged, "the broker's acknowledgements")
-    async with sending(yard, "g2", "g2") as (log, uplink):
+    async with at(yard, "g2", "g2") as (log, uplink):
         await append(log, 2)
         await delivered(log, uplink)
     assert held(centre) == [2]
@@ -203,14 +155,14 @@ async def test_a_forbidden_publish_is_acknowledged_by_the_broker_and_nothing_is_
 
 
 async def test_an_uplink_under_anothers_name_never_takes_its_records_for_stored(yard: Yard, centre: Intake):
-    async with sending(yard, "g2", "g1") as (log, uplink):
+    async with at(yard, "g2", "g1") as (log, uplink):
         await append(log, 666)
 
         async def is_up() -> bool:
             return uplink.status().connection.connected
 
         await until(is_up, "the connection of g1")
-        async with sending(yard, "g1", "g1") as (other, honest):
+        async with at(yard, "g1", "g1") as (other, honest):
             await append(other, 1)
             await delivered(other, honest)
         assert (uplink.status().behind, uplink.status().contiguous) == (1, 0)
@@ -221,7 +173,7 @@ async def test_an_uplink_under_anothers_name_never_takes_its_records_for_stored(
 async def test_a_gateway_without_a_good_certificate_is_refused_and_told(yard: Yard, centre: Intake, which: str):
     yard.make("g1", file="expired", at=timing.now() - (CERTIFICATE_DAYS + 1) * DAY)
     yard.make("g1", file="foreign", authority=yard.foreign)
-    async with sending(yard, "g1", None if which == "none" else which) as (log, uplink):
+    async with at(yard, "g1", None if which == "none" else which) as (log, uplink):
         await append(log, 666)
         assert await refused(uplink)
         assert uplink.status().behind == 1
@@ -229,15 +181,15 @@ async def test_a_gateway_without_a_good_certificate_is_refused_and_told(yard: Ya
 
 
 async def test_a_revoked_certificate_is_refused_once_the_broker_has_read_the_list(yard: Yard, centre: Intake):
-    async with sending(yard, "g1", "g1") as (log, uplink):
+    async with at(yard, "g1", "g1") as (log, uplink):
         await append(log, 1)
         await delivered(log, uplink)
     yard.revoke(yard.serials["g1"])
     os.kill(yard.broker.pid, signal.SIGHUP)
-    async with sending(yard, "g1", "g1") as (log, uplink):
+    async with at(yard, "g1", "g1") as (log, uplink):
         await append(log, 666)
         assert await refused(uplink)
-    async with sending(yard, "g2", "g2") as (log, uplink):
+    async with at(yard, "g2", "g2") as (log, uplink):
         await append(log, 2)
         await delivered(log, uplink)
     assert held(centre) == [1, 2]

@@ -3,99 +3,45 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
 
-from gateway.uplink import Uplink
 from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
-from headend.ledger_file import LedgerFile
-from headend.state.held import HeldBack
-from headend.state.store import State
 from headend.strikes import STRIKES
 from metering import wire
-from metering.batch import Batch
 from metering.wire import Control
 from mqtt.client import MqttSettings
 from mqtt.loop import MqttConnection
-from simulators.broker import MosquittoBroker, find_mosquitto
-from storage.codec import origin_of, pack, unpack
-from storage.log import Log, Record
-from storage.quarantine import Quarantine
+from simulators.broker import MosquittoBroker
+from storage.log import Log
 from tests.faults.site_process import until
+from tests.real.centre import append, delivered, held, receiving, sending
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-async def broker() -> AsyncIterator[MosquittoBroker]:
-    assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
-    made = MosquittoBroker()
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
 async def centre(broker: MosquittoBroker, tmp_path: Path) -> AsyncIterator[Intake]:
-    log = Log.open(tmp_path / "centre")
-    inbox = MqttInbox(MqttSettings("127.0.0.1", "centre", broker.port, max_packet_bytes=80 << 20))
-    ledger = LedgerFile(tmp_path / "ledger", log)
-    state = State.open(tmp_path / "state.db")
-    bad = Quarantine(tmp_path / "bad")
-    intake = Intake(inbox, log, ledger, bad, {"g1"}.__contains__, lambda _g, _d: True, HeldBack(state))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(inbox.run(stop))
-        group.create_task(intake.run(stop))
-        yield intake
-        stop.set()
-    log.close()
-    state.close()
+    async with receiving(tmp_path, MqttSettings("127.0.0.1", "centre", broker.port, max_packet_bytes=80 << 20)) as made:
+        yield made
 
 
-@asynccontextmanager
-async def sending(folder: Path, port: int) -> AsyncIterator[tuple[Log, Uplink]]:
-    log = Log.open(folder / "log")
-    uplink = Uplink(log, folder / "uplink.json", "g1", MqttSettings("127.0.0.1", "g1", port))
-    stop = asyncio.Event()
-    task = asyncio.create_task(uplink.run(stop))
-    try:
-        yield log, uplink
-    finally:
-        stop.set()
-        await task
-        log.close()
-
-
-async def delivered(log: Log, uplink: Uplink) -> None:
-    async def all_told() -> bool:
-        return uplink.status().contiguous == log.next_seq - 1
-
-    await until(all_told, "the receipt for all")
-
-
-def held(intake: Intake) -> list[int]:
-    found = intake._log.read(1, 100_000, 1 << 30)
-    return [unpack(item.payload).created_at for item in found if isinstance(item, Record) and origin_of(item.payload)]
-
-
-async def append(log: Log, *numbers: int) -> None:
-    await asyncio.to_thread(log.append_now, [pack(Batch(number)) for number in numbers])
+def at(broker: MosquittoBroker) -> MqttSettings:
+    return MqttSettings("127.0.0.1", "g1", broker.port)
 
 
 async def test_a_log_that_was_put_back_takes_a_new_epoch_and_what_it_then_reads_is_not_lost(
     broker: MosquittoBroker, centre: Intake, tmp_path: Path
 ):
     folder = tmp_path / "gateway"
-    async with sending(folder, broker.port) as (log, uplink):
+    async with sending(folder, at(broker)) as (log, uplink):
         await append(log, 1, 2, 3)
         await delivered(log, uplink)
     shutil.copytree(folder, tmp_path / "image")
-    async with sending(folder, broker.port) as (log, uplink):
+    async with sending(folder, at(broker)) as (log, uplink):
         await append(log, 4, 5)
         await delivered(log, uplink)
         first = uplink.status().epoch
@@ -104,7 +50,7 @@ async def test_a_log_that_was_put_back_takes_a_new_epoch_and_what_it_then_reads_
     log = Log.open(folder / "log")
     await append(log, 104, 105, 106)  # more than the head-end knows: the numbers alone would not tell
     log.close()
-    async with sending(folder, broker.port) as (log, uplink):
+    async with sending(folder, at(broker)) as (log, uplink):
         await delivered(log, uplink)
         assert uplink.status().put_back == 1
         assert uplink.status().epoch != first
@@ -119,7 +65,7 @@ async def test_a_log_that_was_put_back_takes_a_new_epoch_and_what_it_then_reads_
 async def test_an_old_receipt_that_a_broker_brings_again_moves_nothing_back(
     *, flag: str, taken: bool, broker: MosquittoBroker, centre: Intake, tmp_path: Path
 ):
-    async with sending(tmp_path / "gateway", broker.port) as (log, uplink):
+    async with sending(tmp_path / "gateway", at(broker)) as (log, uplink):
         await append(log, 1)
         await delivered(log, uplink)
         old = wire.encode(centre.receipt("g1"))
@@ -141,7 +87,7 @@ async def test_a_backlog_does_not_delay_what_is_read_now(broker: MosquittoBroker
     log = Log.open(folder / "log")
     await append(log, *range(20_000))
     log.close()
-    async with sending(folder, broker.port) as (log, uplink):
+    async with sending(folder, at(broker)) as (log, uplink):
 
         async def begun() -> bool:
             return uplink.status().sent > 0
@@ -155,7 +101,7 @@ async def test_a_backlog_does_not_delay_what_is_read_now(broker: MosquittoBroker
 
 
 async def test_a_control_has_seqs_sent_again_once(broker: MosquittoBroker, centre: Intake, tmp_path: Path):
-    async with sending(tmp_path / "gateway", broker.port) as (log, uplink):
+    async with sending(tmp_path / "gateway", at(broker)) as (log, uplink):
         await append(log, *range(10))
         await delivered(log, uplink)
         before = centre.counts.duplicates
@@ -179,7 +125,7 @@ async def test_a_message_of_64_mb_is_put_aside_and_cuts_nobody_off(
     hostile = MqttConnection(MqttSettings("127.0.0.1", "hostile", broker.port), lambda _: None)
     stop = asyncio.Event()
     task = asyncio.create_task(hostile.run(stop))
-    async with sending(tmp_path / "gateway", broker.port) as (log, uplink):
+    async with sending(tmp_path / "gateway", at(broker)) as (log, uplink):
         await append(log, 1)
         await delivered(log, uplink)
         for _ in range(STRIKES):
