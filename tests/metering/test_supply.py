@@ -7,33 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.supply import CONTROL_CODES, RESTORING, WITHHOLDING, Action, SupplyCommand, canonical, parse_command
+from metering.supply import CONTROL_CODES, RESTORING, WITHHOLDING, Action, canonical, parse_command
 from metering.supply_states import FINAL, TRANSITIONS, Cause, NoSuchTransitionError, State, after
-
-HOUR = 3_600_000_000
-
-
-def command(**changes: object) -> SupplyCommand:
-    made = SupplyCommand(
-        id="c1",
-        action=Action.DISCONNECT,
-        point="MP-1",
-        device="m1",
-        serial="123",
-        installation=0,
-        gateway="gw1",
-        reason="debt",
-        requester="anna",
-        nonce="0" * 32,
-        seq=1,
-        not_before=0,
-        expires_at=HOUR,
-    )
-    return msgspec.structs.replace(made, **changes)
+from tests.supply_command import HOUR, a_command
 
 
 def test_a_command_is_read_back_from_its_canonical_bytes():
-    made = command(case="K-7", spread_s=60)
+    made = a_command(case="K-7", spread_s=60)
     assert parse_command(canonical(made)) == made
 
 
@@ -49,7 +29,7 @@ def test_a_command_is_read_back_from_its_canonical_bytes():
 )
 def test_other_bytes_of_the_same_command_are_refused(change: Callable[[bytes], bytes]):
     with pytest.raises(ValueError):
-        parse_command(change(canonical(command())))
+        parse_command(change(canonical(a_command())))
 
 
 @pytest.mark.parametrize(
@@ -63,11 +43,11 @@ def test_other_bytes_of_the_same_command_are_refused(change: Callable[[bytes], b
     ],
 )
 def test_a_fault_is_named(changes: dict[str, object], says: str):
-    assert any(says in each for each in command(**changes).faults())
+    assert any(says in each for each in a_command(**changes).faults())
 
 
 def test_a_limit_below_the_floor_counts_as_a_disconnect():
-    limit = command(action=Action.LIMIT, limit_w=500, limit_until=HOUR, floor_w=1000)
+    limit = a_command(action=Action.LIMIT, limit_w=500, limit_until=HOUR, floor_w=1000)
     assert limit.counts_as_disconnect
     assert not msgspec.structs.replace(limit, limit_w=1000).counts_as_disconnect
 

@@ -1,12 +1,14 @@
 """What a gateway makes of commands: ordered by those who may, and everything a thief of the head-end could try."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from metering.supply import Action, CommandMessage, Manifest, SupplyCommand, canonical
+from tests.supply_command import HOUR, a_command
 from trust import document as trusted
 from trust.authority import Authority, NotAuthorisedError
 from trust.document import Binding, Caps, Holder, Service, TrustDocument, accept
@@ -14,7 +16,6 @@ from trust.keys import SigningKey
 from trust.merkle import leaf, proofs_of, root_of
 from trust.signatures import BadSignatureError, Kind, sign
 
-HOUR = 3_600_000_000
 KEYS = {
     name: SigningKey.generate() for name in ("anna", "ben", "ben's other", "cleo", "service", "dora", "emil", "eve")
 }
@@ -38,26 +39,7 @@ DOCUMENT = TrustDocument(
     ),
 )
 AUTHORITY = Authority(DOCUMENT)
-
-
-def command(**changes: Any) -> SupplyCommand:  # noqa: ANN401 - any field
-    made = SupplyCommand(
-        id="c1",
-        action=Action.DISCONNECT,
-        point="MP-1",
-        device="m1",
-        serial="123",
-        installation=7,
-        gateway="gw1",
-        reason="debt",
-        requester="cleo",
-        nonce="0" * 32,
-        seq=1,
-        not_before=0,
-        expires_at=HOUR,
-        floor_w=1000,
-    )
-    return msgspec.structs.replace(made, **changes)
+command = partial(a_command, floor_w=1000)
 
 
 def message(made: SupplyCommand, *signers: str, kind: Kind = Kind.COMMAND) -> CommandMessage:
