@@ -14,6 +14,9 @@ VERSION = 1
 MAX_COMMANDS = 10_000  # in one campaign
 LONGEST_VALIDITY_S = 4 * 3600  # from not_before to expires_at, unless a rule set allows more; never above a week
 MAX_VALIDITY_S = 7 * 86400
+# What gives back is harmless late: its number keeps it behind whatever was taken for that meter since. So one signature
+# holds until the meter can be reached.
+MAX_RESTORING_S = 90 * 86400
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -107,8 +110,9 @@ class SupplyCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     def faults(self) -> list[str]:
         """Return what is wrong with it in itself, in plain words; empty for a sound one."""
         found = []
-        if not 0 < self.expires_at - self.not_before <= MAX_VALIDITY_S * 1_000_000:
-            found.append(f"expires_at: lies after not_before by more than nothing and at most {MAX_VALIDITY_S} s")
+        longest = MAX_RESTORING_S if self.action in RESTORING else MAX_VALIDITY_S
+        if not 0 < self.expires_at - self.not_before <= longest * 1_000_000:
+            found.append(f"expires_at: lies after not_before by more than nothing and at most {longest} s")
         if (self.action is Action.LIMIT) != (self.limit_w is not None and self.limit_until is not None):
             found.append("limit_w, limit_until: belong to a limit, and a limit needs both")
         if self.limit_until is not None and self.limit_until <= self.not_before:

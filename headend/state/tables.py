@@ -353,6 +353,9 @@ commands = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),  # JSON: what the gateway told last
     sa.Column("sent_at", sa.BigInteger, nullable=False),
     sa.Column("sent", sa.Integer, nullable=False),  # times
+    sa.Column("renews", sa.String(64), nullable=False),  # the command in whose place it was made; empty: none
+    sa.Column("tries", sa.Integer, nullable=False),  # how many were before it
+    sa.Column("renew_at", sa.BigInteger, nullable=False, index=True),  # when it is made anew; 0: it is not
 )
 
 campaigns = sa.Table(

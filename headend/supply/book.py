@@ -6,28 +6,18 @@ The table of states is `metering.supply_states`; who causes a step is the caller
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 
 from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
 from headend.supply.command import Command
-from headend.webhooks import Outgoing, enqueue
+from headend.supply.steps import Step, advanced, command_of, move, row_of
+from headend.webhooks import enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
-from metering.supply_states import FINAL, NOT_SENT, Cause, State, after
+from metering.supply_states import FINAL, NOT_SENT, Cause, State
 
 AT_ONCE = 200  # commands that are moved in one transaction
-
-
-class Step(NamedTuple):
-    """What moves a command: its cause, who caused it (an actor of the audit), when, and why."""
-
-    cause: Cause
-    actor: str
-    at: int
-    why: str = ""
-    detail: Mapping[str, object] = {}
 
 
 class Answered(NamedTuple):
@@ -42,7 +32,8 @@ class New(NamedTuple):
     """What comes with new commands: the Idempotency-Key and the digest of its request, and a campaign's manifest.
 
     `exclusive`: no other command may be open at their meter points. `supersedes`: what withholds there and has not
-    been sent is superseded, by `actor`.
+    been sent is superseded, by `actor`, and what was to be made anew there is not. `renews`: the command in whose place
+    it comes, if nobody was faster.
     """
 
     key: str
@@ -52,6 +43,7 @@ class New(NamedTuple):
     signed: bytes = b""
     exclusive: bool = False
     supersedes: bool = False
+    renews: str = ""
 
 
 class BusyError(ValueError):
@@ -125,6 +117,11 @@ class Book:
         row = self._database.read(lambda connection: connection.execute(where).one_or_none())
         return None if row is None else Answered(bytes(row.digest), row.command, row.campaign)
 
+    def renewals(self, now: int, limit: int) -> list[Command]:
+        """Return what gives back, came to an end before it did, and is to be made anew by now."""
+        due = sa.and_(commands.c.renew_at > 0, commands.c.renew_at <= now)
+        return self._select(due, limit=limit, order=(commands.c.renew_at, commands.c.id))
+
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def numbers(self, gateway: str, count: int) -> int:
@@ -149,13 +146,15 @@ class Book:
 
         """
         first = made[0][0]
-        advanced = [_advanced(command, steps) for command, steps in made]
+        done = [advanced(command, steps) for command, steps in made]
         points = [command.point for command, _ in made]
 
         def keep(connection: sa.Connection) -> None:
             where = sa.and_(requests.c.token == first.token, requests.c.key == new.key)
             if new.key and connection.execute(sa.select(requests.c.digest).where(where)).first() is not None:
                 return  # our own, of a try whose answer was lost; or another's, who was faster with the same key
+            if new.renews and not _is_due(connection, new.renews):
+                return
             if new.exclusive and (busy := _open_at(connection, points)):
                 raise BusyError(busy)
             if new.key:
@@ -164,11 +163,13 @@ class Book:
             if new.manifest:
                 row = {"id": first.campaign, "body": new.manifest, "signed": new.signed}
                 connection.execute(sa.insert(campaigns).values(row))
-            connection.execute(sa.insert(commands), [_row(each.command) for each in advanced])
-            append(connection, [entry for each in advanced for entry in each.entries])
-            enqueue(connection, *(message for each in advanced for message in each.messages))
+            connection.execute(sa.insert(commands), [row_of(each.command) for each in done])
+            append(connection, [entry for each in done for entry in each.entries])
+            enqueue(connection, *(message for each in done for message in each.messages))
+            if new.supersedes:
+                _renew_no_more(connection, points)
             for name in _waiting_at(connection, points) if new.supersedes else ():
-                _move(connection, name, [Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}")])
+                move(connection, name, [Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}")])
 
         self._database.write(keep)
 
@@ -200,7 +201,7 @@ class Book:
         for start in range(0, len(names), AT_ONCE):
             part = names[start : start + AT_ONCE]
             moved += self._database.write(
-                lambda connection, part=part: [_move(connection, name, steps) for name in part]  # type: ignore[misc]  # mypy does not infer a default's type
+                lambda connection, part=part: [move(connection, name, steps) for name in part]  # type: ignore[misc]  # mypy does not infer a default's type
             )
         return moved
 
@@ -210,6 +211,16 @@ class Book:
         statement = sa.update(commands).where(commands.c.id == name).values(values)
         self._database.write(lambda connection: connection.execute(statement))
 
+    def renew_at(self, command: Command, at: int, entry: Entry) -> None:
+        """Make a command anew at another time (0: not at all), and tell the audit why."""
+
+        def change(connection: sa.Connection) -> None:
+            due = sa.and_(commands.c.id == command.id, commands.c.renew_at > 0)
+            if connection.execute(sa.update(commands).where(due).values(renew_at=at)).rowcount:
+                append(connection, [entry])
+
+        self._database.write(change)
+
     def tell(self, *entries: Entry) -> None:
         """Tell the audit what moves nothing."""
         self._database.write(lambda connection: append(connection, entries))
@@ -218,68 +229,26 @@ class Book:
         self, where: sa.ColumnElement[bool], *, limit: int | None = None, order: Sequence[Any] = ()
     ) -> list[Command]:
         query = sa.select(commands).where(where).order_by(*order).limit(limit)
-        return [_command(row) for row in self._database.read(lambda connection: connection.execute(query).all())]
+        return [command_of(row) for row in self._database.read(lambda connection: connection.execute(query).all())]
 
 
-class _Advanced(NamedTuple):
-    """A command after some steps, and what is told of them."""
-
-    command: Command
-    entries: list[Entry]
-    messages: list[Outgoing]
+def _is_due(connection: sa.Connection, name: str) -> bool:
+    query = sa.select(commands.c.renew_at).where(commands.c.id == name)
+    return bool(connection.execute(query).scalar_one_or_none())
 
 
-def _move(connection: sa.Connection, name: str, steps: Sequence[Step]) -> Command:
-    row = connection.execute(sa.select(commands).where(commands.c.id == name)).one_or_none()
-    if row is None:
-        raise KeyError(name)
-    done = _advanced(_command(row), steps)
-    connection.execute(sa.update(commands).where(commands.c.id == name).values(_row(done.command)))
-    append(connection, done.entries)
-    enqueue(connection, *done.messages)
-    return done.command
-
-
-def _advanced(found: Command, steps: Sequence[Step]) -> _Advanced:
-    """Return a command after these steps; one that is new is told first. Raises `NoSuchTransitionError`."""
-    entries, messages = [], []
-    if found.state is State.REQUESTED:
-        body = {"order": msgspec.to_builtins(found.order), "facts": msgspec.Raw(found.facts.encode())}
-        entries.append(
-            Entry(found.requested_at, f"token:{found.token}", "command-requested", found.id, found.region, body)
-        )
-    for step in steps:
-        state = after(found.state, step.cause)
-        told = {"from": found.state, "to": state, "cause": step.cause, "why": step.why} | dict(step.detail)
-        entries.append(Entry(step.at, step.actor, f"command-{state}", found.id, found.region, told))
-        found = msgspec.structs.replace(
-            found,
-            state=state,
-            cause=str(step.cause),
-            why=step.why,
-            changed_at=step.at,
-            detail=msgspec.json.encode(step.detail).decode() if step.detail else found.detail,
-        )
-        messages.append(_outgoing(found, step.at))
-    return _Advanced(found, entries, messages)
-
-
-def _outgoing(command: Command, at: int) -> Outgoing:
-    order = command.order
-    body = {
-        "command": command.id,
-        "action": command.action,
-        "state": command.state,
-        "why": command.why[:1000],
-        "case": order.case,
-        "device": order.device,
-    }
-    return Outgoing("command", at, command.point, command.region, body)
+def _renew_no_more(connection: sa.Connection, points: Sequence[str]) -> None:
+    for start in range(0, len(points), AT_ONCE):
+        due = sa.and_(commands.c.point.in_(points[start : start + AT_ONCE]), commands.c.renew_at > 0)
+        connection.execute(sa.update(commands).where(due).values(renew_at=0))
 
 
 def _open_at(connection: sa.Connection, points: Sequence[str]) -> dict[str, str]:
-    """Return the open commands at these meter points; reading a state is in nobody's way."""
-    is_open = commands.c.state.not_in([str(each) for each in FINAL])
+    """Return the open commands at these meter points, and those that are made anew soon.
+
+    Reading a state is in nobody's way.
+    """
+    is_open = sa.or_(commands.c.state.not_in([str(each) for each in FINAL]), commands.c.renew_at > 0)
     return _at(connection, points, is_open, commands.c.action != Action.READ_STATE)
 
 
@@ -296,14 +265,3 @@ def _at(connection: sa.Connection, points: Sequence[str], *where: sa.ColumnEleme
         query = sa.select(commands.c.point, commands.c.id).where(some, *where)
         found |= {row.point: row.id for row in connection.execute(query)}
     return found
-
-
-def _command(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's own name of it
-    for name in ("body", "proof", "signed"):
-        values[name] = bytes(values[name])
-    return Command(**values | {"state": State(values["state"])})
-
-
-def _row(command: Command) -> dict[str, Any]:
-    return msgspec.structs.asdict(command) | {"state": str(command.state)}

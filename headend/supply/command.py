@@ -10,7 +10,11 @@ _proof = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one."""
+    """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one.
+
+    `renews` is the command in whose place it was made, `tries` how many were before it; `renew_at` is when it is made
+    anew itself (0: not).
+    """
 
     id: str
     point: str
@@ -34,6 +38,9 @@ class Command(msgspec.Struct, frozen=True):
     detail: str = "{}"
     sent_at: int = 0
     sent: int = 0
+    renews: str = ""
+    tries: int = 0
+    renew_at: int = 0
 
     @property
     def order(self) -> SupplyCommand:

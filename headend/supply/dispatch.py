@@ -16,9 +16,10 @@ from headend import steps
 from headend.audit.chain import Entry
 from headend.journal import Entries, Handler
 from headend.key_floors import Publish
-from headend.supply.book import Step
 from headend.supply.command import Command
-from headend.supply.desk import SupplyDesk, refusal
+from headend.supply.desk import SupplyDesk
+from headend.supply.judging import refusal
+from headend.supply.steps import Step
 from metering import timing, wire
 from metering.model import SECOND, JournalEntry
 from metering.supply import WITHHOLDING, Go, Hours
@@ -61,6 +62,7 @@ class Dispatch:
         """Do what is due. Raises `StorageError`, `LinkDownError`."""
         for name in self._take_asked():
             await self._answer_go(name)
+        await asyncio.to_thread(self._desk.renew)
         for state, do in (
             (State.QUARANTINED, self._wait),
             (State.AWAITING_APPROVAL, self._wait),

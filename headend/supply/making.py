@@ -16,7 +16,7 @@ from metering.ports import Registry
 from metering.supply import (
     LONGEST_VALIDITY_S,
     MAX_COMMANDS,
-    MAX_VALIDITY_S,
+    MAX_RESTORING_S,
     RESTORING,
     Action,
     Hours,
@@ -55,9 +55,7 @@ class Request(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A meter point with the meter that hangs there and the gateway that reads it."""
-
-    """Where a command acts."""
+    """Where a command acts: a meter point with the meter that hangs there and the gateway that reads it."""
 
     order: Order
     point: MeterPoint
@@ -164,7 +162,7 @@ class Maker:
 
 def _validity(request: Request, now: int) -> tuple[int, int]:
     """Return from when until when it acts: what gives back is good for longer, as it must not be forgotten."""
-    longest = MAX_VALIDITY_S if request.action in RESTORING else LONGEST_VALIDITY_S
+    longest = MAX_RESTORING_S if request.action in RESTORING else LONGEST_VALIDITY_S
     start = now if request.not_before is None else request.not_before
     end = start + longest * SECOND if request.expires_at is None else request.expires_at
     if not max(start, now) < end <= start + longest * SECOND:

@@ -23,7 +23,10 @@ _HELD = "a restore that approvers sign: it was opened for {reason}, which no pay
 
 
 class CommandView(msgspec.Struct, frozen=True):
-    """A command and where it stands. `code` is IEC 61968-9's EndDeviceControl; `missing` is what it waits for."""
+    """A command and where it stands. `code` is IEC 61968-9's EndDeviceControl; `missing` is what it waits for.
+
+    What gives back and came to an end before it did is made anew at `renew_at`; `renews` is the one before it.
+    """
 
     id: str
     campaign: str | None
@@ -46,6 +49,8 @@ class CommandView(msgspec.Struct, frozen=True):
     changed_at: str
     limit_w: int | None
     limit_until: str | None
+    renews: str | None
+    renew_at: str | None
 
 
 class CommandsMade(msgspec.Struct, frozen=True):
@@ -105,6 +110,8 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
         to_rfc3339(command.changed_at),
         order.limit_w,
         to_rfc3339(order.limit_until) if order.limit_until is not None else None,
+        command.renews or None,
+        to_rfc3339(command.renew_at) if command.renew_at else None,
     )
 
 

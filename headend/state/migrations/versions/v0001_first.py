@@ -253,6 +253,9 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("sent_at", sa.BigInteger, nullable=False),
         sa.Column("sent", sa.Integer, nullable=False),
+        sa.Column("renews", sa.String(64), nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("renew_at", sa.BigInteger, nullable=False, index=True),
     )
     op.create_table(
         "campaigns",

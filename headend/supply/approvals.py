@@ -1,0 +1,118 @@
+"""What people decide about commands that are there: they approve, cancel, release and delete. It sends nothing.
+
+All methods block. What is believed of signatures here only saves a journey: the gateway judges them itself.
+"""
+
+from collections.abc import Callable
+
+from headend.audit.chain import Entry
+from headend.supply.book import Book
+from headend.supply.command import Command
+from headend.supply.judging import Judge, refusal
+from headend.supply.sight import Sight
+from headend.supply.signatures import NotAcceptedError, Signatures
+from headend.supply.steps import Step
+from headend.tokens import Grant
+from metering.supply import RESTORING, WITHHOLDING
+from metering.supply_states import Cause, NoSuchTransitionError, State
+from trust.document import persons_of
+from trust.sheet import Sheet
+from trust.signatures import Kind, merge
+
+
+class Approvals:
+    """The decisions of people."""
+
+    def __init__(self, book: Book, signatures: Signatures, judge: Judge, clock: Callable[[], int]) -> None:
+        self._book = book
+        self._sight = Sight(book)
+        self._signatures = signatures
+        self._judge = judge
+        self._clock = clock
+
+    def signing(self, grant: Grant, name: str) -> Sheet:
+        """Return what approvers sign: the canonical command, or its campaign's manifest with its commands."""
+        command = self._sight.seen(grant, name)
+        if not command.campaign:
+            return Sheet(command.body)
+        return Sheet(self._signatures.payload(command), [each.body for each in self._sight.all(grant, command)])
+
+    def approve(self, grant: Grant, name: str, signed: bytes) -> Command:
+        """Take signatures of a command or of its campaign, and go on when there are enough.
+
+        Raises:
+            NotAcceptedError: it is signed by nobody who may, waits for no approval, or policy refuses by now.
+
+        """
+        command = self._sight.seen(grant, name)
+        if command.state is not State.AWAITING_APPROVAL:
+            raise NotAcceptedError("not-waiting", f"the command is {command.state}: it waits for no approval")
+        if grant.token == command.token:
+            raise NotAcceptedError("requester", "who requested a command does not approve it")
+        kind = Kind.MANIFEST if command.campaign else Kind.COMMAND
+        self._sight.all(grant, command)
+        kids = self._signatures.check(command, kind, self._signatures.payload(command), signed)
+        before = self._signatures.of(command)
+        after = merge(before, signed) if before else signed
+        now = self._clock()
+        body = {"keys": sorted(kids), "token": grant.token}
+        entries = Entry(now, f"key:{min(kids)}", "approval", command.campaign or command.id, command.region, body)
+        self._book.sign(command, after, entries)
+        if not self._signatures.missing(self._sight.get(name)):
+            self._complete(command, grant, now)
+        return command
+
+    def _complete(self, command: Command, grant: Grant, now: int) -> None:
+        """Let commands with all approvals go on, each as policy says now."""
+        waiting = [each for each in self._sight.together(command) if each.state is State.AWAITING_APPROVAL]
+        passed = []
+        for each in waiting:
+            verdict = self._judge.judge(each, max(now, each.not_before)) if each.order.action in WITHHOLDING else None
+            if verdict is not None and not verdict.passed:
+                self._book.move(each.id, refusal(verdict, now))
+            else:
+                passed.append(each.id)
+        self._book.move_all(passed, Step(Cause.APPROVALS_COMPLETE, f"token:{grant.token}", now))
+
+    def cancel(self, grant: Grant, name: str, signed: bytes = b"") -> Command:
+        """Cancel a command that has not been sent. What gives back needs the signatures of k approvers.
+
+        One that gives back, has come to an end and is to be made anew, is not made anew then.
+        """
+        command = self._sight.seen(grant, name)
+        keys: list[str] = self._keys_of_cancel(command, signed) if command.order.action in RESTORING else []
+        actor, now = f"token:{grant.token}", self._clock()
+        detail: dict[str, object] = {"keys": keys} if keys else {}
+        if command.renew_at:
+            entry = Entry(now, actor, "command-not-renewed", command.id, command.region, {"why": "cancelled"} | detail)
+            self._book.renew_at(command, 0, entry)
+            return self._sight.get(name)
+        try:
+            return self._book.move(command.id, Step(Cause.CANCELLED, actor, now, "", detail))
+        except NoSuchTransitionError:
+            state = self._sight.get(command.id).state
+            text = f"the command is {state}: only what has not been sent is cancelled; afterwards request a restore"
+            raise NotAcceptedError("too-late", text) from None
+
+    def _keys_of_cancel(self, command: Command, signed: bytes) -> list[str]:
+        if not signed:
+            raise NotAcceptedError("missing-signatures", "cancelling what gives back needs k approvers' signatures")
+        kids = self._signatures.check(command, Kind.CANCEL, command.body, signed)
+        document = self._signatures.document(command)
+        persons = persons_of(document.approvers, kids)
+        if len(persons) < document.k:
+            text = f"{len(persons)} of the approvers signed; {document.k} are needed"
+            raise NotAcceptedError("missing-signatures", text)
+        return sorted(kids)
+
+    def second(self, grant: Grant, name: str, cause: Cause) -> Command:
+        """Release or delete quarantined commands (all of a campaign): by another person than their requester."""
+        command = self._sight.seen(grant, name)
+        if grant.token == command.token or grant.name == command.order.requester:
+            raise NotAcceptedError("requester", "a second person decides about what is quarantined")
+        found = self._sight.all(grant, command)
+        names = [each.id for each in found if each.state is State.QUARANTINED]
+        if not names:
+            raise NotAcceptedError("not-quarantined", f"the command is {command.state}, not quarantined")
+        self._book.move_all(names, Step(cause, f"token:{grant.token}", self._clock()))
+        return command

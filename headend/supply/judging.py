@@ -1,0 +1,41 @@
+"""What policy says of a command, by its meter point, its customer class and what collections said. No rules here."""
+
+import msgspec
+
+from headend.policy.facts import CollectionFacts, Verdict
+from headend.supply.command import Command
+from headend.supply.policy import Policy
+from headend.supply.steps import Step
+from metering.ports import Registry
+from metering.supply_states import Cause
+
+
+class Judge:
+    """Asks policy about commands that withhold."""
+
+    def __init__(self, registry: Registry, policy: Policy) -> None:
+        self._registry = registry
+        self._policy = policy
+
+    def judge(self, command: Command, now: int) -> Verdict:
+        """Return what policy says of a command that withholds. Raises `StorageError`."""
+        point = self._registry.point(command.point)
+        facts = msgspec.json.decode(command.facts, type=CollectionFacts | None)
+        zone = point.zone if point is not None else "UTC"
+        return self._policy.judge(command.order, zone, command.customer, facts, now)
+
+
+def refusal(verdict: Verdict, now: int) -> Step:
+    """Return the step of a command that policy refuses, with the whole verdict as evidence."""
+    why = "; ".join(verdict.refusals())[:1000]
+    return Step(Cause.POLICY_REFUSED, rules_of(verdict), now, why, evidence(verdict))
+
+
+def rules_of(verdict: Verdict) -> str:
+    """Return who judged, as the audit has it."""
+    return f"rule-set:{verdict.rule_set}@{verdict.version}"
+
+
+def evidence(verdict: Verdict) -> dict[str, object]:
+    """Return the verdict with each rule's result and inputs, as it is kept."""
+    return {"verdict": msgspec.to_builtins(verdict)}
