@@ -28,11 +28,12 @@ class JournalReader:
     """Reads the log and hands the entries of each kind to its handler, in a thread. `run` until told to stop.
 
     The cursor moves when the handlers have returned: their work is durable then. `StorageError` from one is tried
-    again, after a pause that grows.
+    again, after a pause that grows. `here` is the gateway whose own log it is, where no head-end is between.
     """
 
-    def __init__(self, log: Log, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, log: Log, handlers: Mapping[str, Handler], here: str = "") -> None:
         self._log = log
+        self._here = here
         self._handlers = dict(handlers)
         self._cursor = log.cursor(CURSOR, "first")
 
@@ -76,10 +77,11 @@ class JournalReader:
             return
         try:
             origin = origin_of(record.payload)
-            entries = unpack_journal(record.payload) if origin is not None else ()
+            gateway = origin.gateway if origin is not None else self._here
+            entries = unpack_journal(record.payload) if gateway else ()
         except ValueError as error:  # the projection tells it and puts it aside
             _log.debug("a record without a journal that can be read", seq=record.seq, reason=str(error))
             return
         for entry in entries:
-            if entry.kind in self._handlers and origin is not None:
-                found.setdefault(entry.kind, []).append((origin.gateway, entry))
+            if entry.kind in self._handlers:
+                found.setdefault(entry.kind, []).append((gateway, entry))

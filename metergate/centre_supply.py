@@ -1,5 +1,6 @@
 """Wires supply control of a head-end: copies of trust documents, rule sets, registers, the service key."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -18,15 +19,15 @@ _log = structlog.get_logger(__name__)
 
 
 class TrustCopies:
-    """The copies of gateways' trust documents in a folder, each read again when its file changes."""
+    """The copies of gateways' trust documents, each read again when its file changes; `place` says where one is."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Callable[[str], Path]) -> None:
+        self._place = place
         self._known: dict[str, tuple[int, TrustDocument | None]] = {}
 
     def __call__(self, gateway: str) -> TrustDocument | None:
         """Return the copy of a gateway's document; None where there is none that holds."""
-        path = self._folder / f"{gateway}.json"
+        path = self._place(gateway)
         try:
             changed = path.stat().st_mtime_ns
             if gateway not in self._known or self._known[gateway][0] != changed:
@@ -52,5 +53,6 @@ def build_desk(file: HeadendFile, state: State, registry: DatabaseRegistry) -> S
     if settings.service_key is not None:
         service = SigningKey.load(settings.service_key)
     limits = Limits(settings.user_per_hour, settings.user_per_day, settings.total_per_hour, settings.total_per_day)
+    trust = TrustCopies(lambda gateway: settings.trust / f"{gateway}.json")
     policy = build_policy(file.policy, state, registry)
-    return SupplyDesk(Book(state), registry, TrustCopies(settings.trust), policy, limits, service)
+    return SupplyDesk(Book(state), registry, trust, policy, limits, service)

@@ -10,6 +10,7 @@ from collector.dlt645_profile import load_dlt645_profile
 from gateway.keystore import KeyStore
 from gateway.lines import keys_directory
 from gateway.master_key import make_master
+from metergate.demo_supply import policy_table, service_key
 from metergate.site import SiteFile
 from metergate.world import DlmsPlace, Dlt645Place, Places, SimulatedMeter
 from metering import timing
@@ -65,6 +66,8 @@ def demo_site(places: Places, data: Path, api: str) -> SiteFile:
         "schedule": {"registers": REGISTERS, "instantaneous": MOMENTS},
         "api": {"listen": api},
         "keys": {"master": f"file:{_master(data)}"},
+        "supply": {"service_key": str(service_key(data))},
+        "policy": policy_table(),
         "bus": list(_buses(places)),
         "meter": [
             {"point": f"MP-{number:06}", "region": f"{REGION}/{meter.get('bus', 'offices')}"} | meter

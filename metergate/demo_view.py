@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import sys
 import time
+from collections.abc import Sequence
+from shutil import which
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,6 +14,8 @@ from rich.text import Text
 
 from gateway.last import Shown
 from gateway.settings import MeterSettings
+from headend.tokens import SCOPES
+from metergate.demo_supply import supply_lines, write_requests
 from metergate.parts import Parts
 from metering import timing
 from metering.model import SECOND
@@ -18,7 +23,7 @@ from metering.quality import is_valid
 
 REFRESH_S = 1.0
 PLAIN_S = 5.0
-ROOM_FOR_THE_REST = 37  # lines of a terminal besides the meters' own: headings, buses, tokens, curl lines
+ROOM_FOR_THE_REST = 56  # lines of a terminal besides the meters' own: headings, buses, tokens, curl lines
 ENERGY = ("1-0:1.8.0*255", "1-0:1.8.1*255", "1-0:15.8.0*255", "1-0:21.8.0*255")
 POWER = ("1-0:16.7.0*255", "1-0:1.7.0*255", "1-0:36.7.0*255")
 
@@ -59,7 +64,7 @@ class DemoView:
             f"data in {self._parts.site.gateway.data}; Ctrl-C ends it, a second start goes on with the same data",
             "",
             "a token of each kind:",
-            *(f"  {scope:<18} {token}" for scope, token in self._tokens.items()),
+            *(f"  {scope:<18} {token}" for scope, token in self._tokens.items() if scope in SCOPES),
             "",
             "to copy and paste:",
             self._curl("/v1/meter-points"),
@@ -69,12 +74,29 @@ class DemoView:
             self._curl(f"/v1/devices/{meter.id}/reads", "-X POST"),
             self._curl("/v1/changes"),
             "",
+            *self._supply_hints(),
+            "",
+        ]
+
+    def _supply_hints(self) -> list[str]:
+        """Return how to see a meter go dark: what collections, two approvers and the payment desk would do."""
+        meter = next(each for each in self._site_meters if each.dlms is not None)
+        write_requests(self._parts.site, meter.point)
+        program = "metergate" if which("metergate") else f"'{sys.executable}' -m metergate"
+        lines = supply_lines(self._parts.site, meter, self._tokens, program)
+        return [
+            f"to see {meter.id} go dark and come back: a request with its debt, two approvals (--yes: they have read",
+            "what is shown), and after them a payment, for which a service key signs; meanwhile its power is 0:",
+            *(self._fitted(line) for line in lines),
         ]
 
     def _curl(self, path: str, option: str = "") -> str:
+        head = f"curl -s -H 'Authorization: Bearer {self._tokens['readings:read']}'"
+        return self._fitted([head, *([option] if option else []), f"'http://{self._parts.site.api.listen}{path}'"])
+
+    def _fitted(self, parts: Sequence[str]) -> str:
         """Return a line for the shell, broken where a narrow terminal would break it: so that the shell can join it."""
-        head = f"  curl -s -H 'Authorization: Bearer {self._tokens['readings:read']}'"
-        parts = [head, *([option] if option else []), f"'http://{self._parts.site.api.listen}{path}'"]
+        parts = [f"  {parts[0]}", *parts[1:]]
         line = " ".join(parts)
         if self._console.is_terminal and len(line) > self._console.width:
             return " \\\n      ".join(parts)

@@ -15,6 +15,7 @@ from headend.state.store import State
 from headend.webhook_sender import Webhook
 from headend.webhooks import EVENTS, Event
 from metergate.site import ApiSettings, EmbeddedSettings, StoreSettings
+from metergate.supply_file import PolicySettings
 from metering.errors import ConfigError
 from metering.secret import resolve_secret
 from trust.keys import SigningKey
@@ -136,29 +137,6 @@ class SupplySettings(Strict):
     user_per_day: int = Field(default=200, ge=0)
     total_per_hour: int = Field(default=200, ge=0)
     total_per_day: int = Field(default=1000, ge=0)
-
-
-class RuleSetChoice(Strict):
-    """Which rule set says when a supply may be withheld: in a region, from a class of customers (empty: all)."""
-
-    region: str = Field(pattern=r"^(?:[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64})*)?$")
-    customer: str = Field(default="", alias="class", max_length=64)
-    rule_set: Id
-
-
-class CollectionsSettings(Strict):
-    """Collections' own server, which is asked for the facts of a debt at every judgement."""
-
-    url: str = Field(max_length=1024)
-    secret: Secret
-
-
-class PolicySettings(Strict):
-    """When a supply may be withheld. Where no rule set is for a meter point, it is not."""
-
-    rule_sets: list[RuleSetChoice] = Field(default=[], max_length=1000)
-    folder: FilePath | None = None  # with rule sets of one's own
-    collections: CollectionsSettings | None = None
 
 
 class HeadendFile(Strict):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # a gateway without the API never loads FastAPI
     from headend.kpi.collection import Collection
     from headend.service import Office
     from headend.state.store import State
+    from metergate.site_supply import SiteDesk
 
 logger = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Parts:
     office: "Office | None" = None
     state: "State | None" = None
     collection: "Collection | None" = None
+    supply: "SiteDesk | None" = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, serve: Callable[[asyncio.Event], Any] | None = None) -> None:
@@ -58,6 +60,8 @@ class Parts:
                 views.append(group.create_task(serve(late_stop)))
             if self.collection is not None:
                 views.append(group.create_task(self.collection.run(late_stop)))
+            if self.supply is not None:
+                views.append(group.create_task(self.supply.run(self.stop)))
             await self.gateway.run(self.stop)
             await self._drain()
             late_stop.set()
@@ -141,6 +145,7 @@ def build_office(parts: Parts) -> "Office":
     from headend.state.store import State  # noqa: PLC0415 - as above
     from headend.tokens import TokenBook  # noqa: PLC0415 - as above
     from metergate.collecting import collect_of_site  # noqa: PLC0415 - as above
+    from metergate.site_supply import SiteDesk  # noqa: PLC0415 - as above
 
     site = parts.site
 
@@ -153,6 +158,7 @@ def build_office(parts: Parts) -> "Office":
     collection, desk = collect_of_site(state, parts.store, registry, parts.gateway, parts.log, site.gateway.id)
     parts.collection = collection
     parts.projection.on_stored = collection.stored
+    supply = parts.supply = SiteDesk(site, state, registry, parts.gateway, parts.log)
     return Office(
         registry,
         parts.store,
@@ -164,4 +170,7 @@ def build_office(parts: Parts) -> "Office":
         measures=[lambda: health.measures(parts), desk.measures],
         set_clock=set_clock,
         collection=desk,
+        audit=supply.audit,
+        supply=supply.desk,
+        registers=supply.registers,
     )

@@ -12,6 +12,7 @@ from gateway.fields import FilePath, Secret, Strict, split_address
 from gateway.models import AnyProfile, load_any
 from gateway.settings import GatewayFile, MeterSettings
 from metergate.site_meters import check_meters
+from metergate.supply_file import PolicySettings, SiteSupply
 from metering.hosts import is_loopback
 from metering.model import Device, Installation, MeterPoint
 
@@ -62,6 +63,8 @@ class SiteFile(GatewayFile):
 
     store: StoreSettings = EmbeddedSettings(kind="embedded")
     api: ApiSettings = ApiSettings()
+    supply: SiteSupply = SiteSupply()
+    policy: PolicySettings = PolicySettings()
 
 
 def load_site(path: Path) -> SiteFile:

@@ -32,7 +32,7 @@ class SimulatedMeter(msgspec.Struct, frozen=True):
 
 
 class DlmsPlace(msgspec.Struct, frozen=True):
-    """One DLMS meter: `host` and `port` (wrapper, hdlc), or `path` (serial), and its address there."""
+    """One DLMS meter: `host` and `port` (wrapper, hdlc), or `path` (serial), its address there, its title in hex."""
 
     id: str
     serial: str
@@ -44,6 +44,7 @@ class DlmsPlace(msgspec.Struct, frozen=True):
     path: str = ""
     profile: str = ""
     bus: str = ""
+    title: str = ""
 
 
 class Dlt645Place(msgspec.Struct, frozen=True):
@@ -126,9 +127,9 @@ class World:
             place = self._simulation.places[table.id]
             where = {"path": str(place)} if isinstance(place, Path) else {"host": place[0], "port": place[1]}
             for m in table.meter:
-                serial = self._simulation.meters[m.id].serial
-                shown = DlmsPlace(m.id, serial, table.transport, m.server, m.physical, profile=m.profile, bus=table.id)
-                found.append(msgspec.structs.replace(shown, **where))
+                meter = self._simulation.dlms.meters[m.id]
+                shown = DlmsPlace(m.id, meter.meter.serial, table.transport, m.server, m.physical, bus=table.id)
+                found.append(msgspec.structs.replace(shown, profile=m.profile, title=meter.title.hex(), **where))
         return found
 
     def _modbus_meters(self) -> list[SimulatedMeter]:

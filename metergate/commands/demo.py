@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from headend.tokens import SCOPES, TokenBook
 from metergate.demo_site import demo_site, store_keys
+from metergate.demo_supply import APPROVERS, enrol
 from metergate.demo_view import DemoView
 from metergate.gaps import count_gaps
 from metergate.http import bind, serve
@@ -53,6 +54,7 @@ async def _run_over(listening: socket.socket, api: str, data: Path, stop: asynci
     async with _world(data) as places:
         site = demo_site(places, data, api)
         store_keys(site, places)
+        enrol(site, places)
         parts = build(site, with_api=True)
         try:
             await _watch(parts, places, listening, stop, seconds)
@@ -118,9 +120,10 @@ def _api_settings(listen: str) -> ApiSettings:
 
 
 def fresh_tokens(book: TokenBook) -> dict[str, str]:
-    """Return a token of each kind by its scope; those of earlier demos end."""
+    """Return a token of each kind by its scope, and each approver's by their name; those of earlier demos end."""
     for token in book.list():
         if token.name.startswith("demo ") and token.revoked_at is None:
             book.revoke(token.id)
     expires = timing.now() + TOKEN_DAYS * 86_400 * SECOND
-    return {scope: book.create(f"demo {scope}", [scope], [""], expires) for scope in SCOPES}
+    kinds = [(scope, scope) for scope in SCOPES] + [(name, "commands:approve") for name in APPROVERS]
+    return {name: book.create(f"demo {name}", [scope], [""], expires) for name, scope in kinds}

@@ -13,6 +13,7 @@ from metergate.world import Places, World, with_free_ports
 from simulators.faults import Fault
 from simulators.fleet_file import load_fleet
 from tests.metergate.dlms_site import DlmsSite, Endpoints
+from tests.metergate.running_demo import WAIT_S, Demo
 
 FLEET = """
 seed = 7
@@ -187,6 +188,25 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+# --- for tests of the demo --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Return what starts a demo; it is gone after the test, whatever happens."""
+    demos: list[Demo] = []
+
+    def begin(*options: str, port: int = 0) -> Demo:
+        demos.append(Demo(tmp_path / "data", tmp_path / f"said-{len(demos)}.txt", *options, port=port))
+        return demos[-1]
+
+    yield begin
+    for demo in demos:
+        if demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.wait(WAIT_S)
 
 
 # --- for tests of the doctor ------------------------------------------------------------------------------------------

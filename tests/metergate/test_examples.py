@@ -45,7 +45,7 @@ def tables(kind: object) -> Iterator[type[BaseModel]]:
 def settings(table: type[BaseModel]) -> Iterator[str]:
     """Yield the names of all settings of a table and of those inside it."""
     for name, field in table.model_fields.items():
-        yield name
+        yield field.alias or name
         for inner in tables(field.annotation):
             yield from settings(inner)
 
