@@ -47,6 +47,7 @@ LIVE_RECORDS = 64  # a log that is behind by no more is live altogether
 RECEIPT_WAIT_S = 10.0  # for a receipt; then it is sent again
 LONGEST_WAIT_S = 300.0
 SPREAD = 0.5  # a pause is shortened by up to this part, by chance
+LATE_S = 300.0  # that brokers bring a receipt later than a newer one; beyond it the head-end's clock was put back
 BIRTH_S = 10.0  # until a birth without an answer is repeated
 STATUS_S = 300.0
 MAX_ROUND_TRIP_S = 5.0  # of a birth and its receipt; a longer one says too little of our clock
@@ -138,6 +139,7 @@ class Uplink:
         self._have = Ranges()
         self._contiguous = 0
         self._fence = 0  # the highest of this connection's receipts
+        self._said_at = 0  # when the last receipt was made, by the head-end's clock
         self._answered = False  # the head-end has answered this boot
         self._live_at = 0
         self._again = Ranges()
@@ -214,7 +216,7 @@ class Uplink:
         self._epoch = epoch
         self._put_back += 1
         self._answered = False
-        self._have, self._flights, self._contiguous = Ranges(), [], 0
+        self._have, self._flights, self._contiguous, self._said_at = Ranges(), [], 0, 0
         self._next_status = 0.0
 
     # --- what comes ---------------------------------------------------------------------------------------------------
@@ -234,9 +236,8 @@ class Uplink:
         try:
             if leaf == "receipt":
                 receipt = wire.decode(bytes(message.payload), Receipt)
-                again = message.retain or message.dup
-                if again and receipt.epoch == self._epoch and receipt.contiguous < self._contiguous:
-                    return  # a broker brings an old one again: a node that was dead, or that lost our acknowledgement
+                if message.retain and receipt.epoch == self._epoch and receipt.contiguous < self._contiguous:
+                    return  # a broker's node that was dead brings an old one; what holds now answers our birth
                 self._receipts.append(receipt)
             elif leaf == "control":
                 self._control(wire.decode(bytes(message.payload), Control))
@@ -282,7 +283,10 @@ class Uplink:
             return  # of another log, or from before this start: the answer to our birth comes
         if receipt.fence < self._fence:
             return  # from a head-end that was relieved since
-        self._fence = receipt.fence
+        late_us = self._said_at - receipt.at
+        if receipt.contiguous < self._contiguous and 0 < late_us <= LATE_S * SECOND:
+            return  # made before what was heard: sent again by the broker, or overtaken by what it retained
+        self._fence, self._said_at = receipt.fence, receipt.at
         if not self._fits(receipt):
             self._begin_anew()
             return

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import paho.mqtt.client as paho
 import pytest
 
@@ -12,6 +13,7 @@ from headend.inbox.mqtt import MqttInbox
 from headend.intake import Intake
 from headend.strikes import STRIKES
 from metering import wire
+from metering.model import SECOND
 from metering.wire import Control
 from mqtt.client import MqttSettings
 from mqtt.loop import MqttConnection
@@ -58,28 +60,33 @@ async def test_a_log_that_was_put_back_takes_a_new_epoch_and_what_it_then_reads_
 
 
 @pytest.mark.parametrize(
-    ("flag", "taken"),
-    [("retain", False), ("dup", False), ("", True)],
-    ids=["retained by a node that was dead", "sent again after a lost acknowledgement", "said by the head-end now"],
+    ("retained", "made_s", "goes_back"),
+    [(True, 60, False), (False, 60, False), (False, 3600, True), (False, -1, True)],
+    ids=["retained by a node that was dead", "late", "by a clock that was put back", "said now"],
 )
-async def test_an_old_receipt_that_a_broker_brings_again_moves_nothing_back(
-    *, flag: str, taken: bool, broker: MosquittoBroker, centre: Intake, tmp_path: Path
+async def test_an_old_receipt_that_a_broker_brings_late_moves_nothing_back(
+    *, retained: bool, made_s: int, goes_back: bool, broker: MosquittoBroker, centre: Intake, tmp_path: Path
 ):
     async with sending(tmp_path / "gateway", at(broker)) as (log, uplink):
         await append(log, 1)
         await delivered(log, uplink)
-        old = wire.encode(centre.receipt("g1"))
+        old = centre.receipt("g1")
         await append(log, 2, 3)
         await delivered(log, uplink)
+        old = msgspec.structs.replace(old, at=centre.receipt("g1").at - made_s * SECOND)
         message = paho.MQTTMessage(topic=wire.topic("g1", "receipt").encode())
-        message.payload = old
-        if flag:
-            setattr(message, flag, True)
-        before = len(uplink._receipts)
+        message.payload, message.retain = wire.encode(old), retained
+        sent = uplink.status().sent_again
         uplink._message(message)
-        assert len(uplink._receipts) - before == taken
+
+        async def taken() -> bool:
+            return not uplink._receipts
+
+        await until(taken, "the receipt is taken up")
+        await append(log, 4)
         await delivered(log, uplink)
-    assert held(centre) == [1, 2, 3]
+        assert (uplink.status().sent_again > sent) == goes_back
+    assert held(centre) == [1, 2, 3, 4]
 
 
 async def test_a_backlog_does_not_delay_what_is_read_now(broker: MosquittoBroker, centre: Intake, tmp_path: Path):
