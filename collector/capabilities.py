@@ -272,6 +272,10 @@ class SupplySwitch(Protocol):
         """Return what the limiter is set to. Raises `MeterError`; `RefusedError` where there is none."""
         ...
 
+    def at_trip(self, state: SupplyState, settings: Limits) -> str:
+        """Return in words what the limiter does when it trips, and who can close the supply then."""
+        ...
+
     async def act(self, talk: Talk, order: Order, sent: list[SentFrame]) -> None:
         """Send an order, once: what left is in `sent` before it leaves, whatever happens then.
 

@@ -72,6 +72,26 @@ def _from_disconnected(action: Action, mode: int | None) -> Step:
     return Do(action)
 
 
+def trip70(state: SupplyState, after_s: int, *, opens: bool) -> str:
+    """Return what a limiter does to a switch of class 70 when it trips, and who can close that then.
+
+    It is a local disconnect, after which the switch is ready for reconnection (transition g; none in mode 0).
+    """
+    if not opens:
+        return f"above the limit for {after_s} s it runs a script of its own, which is not known here"
+    if state.mode is None or state.mode == 0:
+        return f"above the limit for {after_s} s it asks for a disconnect, which its switch does not do in this mode"
+    closes = "the customer closes it at the meter"
+    if state.mode in {5, 6}:
+        closes += ", or the meter by itself"
+    afar = (
+        "after a disconnect it can be armed from afar"
+        if state.mode in ARMING
+        else ("from afar only a disconnect and then a reconnect close it")
+    )
+    return f"above the limit for {after_s} s it opens the supply; {closes}; {afar}"
+
+
 def relay645(action: Action, state: SupplyState, *, closes: frozenset[Action]) -> Step:
     """Return the step of a DL/T 645 switch (1CH). `closes` are the ways that the model is closed by.
 

@@ -17,13 +17,14 @@ from collector.protocols.conversation import Conversation
 from collector.protocols.dlms import axdr
 from collector.protocols.dlms.objects import DisconnectControl, Limiter
 from collector.protocols.dlms.references import Attribute, DataAccessResult, Method
-from collector.supply_rules import Never, Step, class70, limiter
+from collector.supply_rules import Never, Step, class70, limiter, trip70
 from metering.errors import ConfigError, RefusedError
 from metering.model import Block, Source
 from metering.supply import Action, SupplyState
 
 REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2  # methods of class 70
-THRESHOLD_NORMAL = 4  # attribute of class 71
+THRESHOLD_NORMAL, OVER_DURATION, OVER_ACTION = 4, 6, 11  # attributes of class 71
+DISCONNECT_SCRIPT = 1  # of the disconnector's script table, 0-0:10.0.106: 1 disconnects, 2 reconnects
 SECURITY_SETUP, SERVER_TITLE = "0-0:43.0.0*255", 5  # class 64: the meter's own system title
 WATT = 27  # unit of the Blue Book's list
 LARGEST = 0xFFFF_FFFF  # a threshold of type double-long-unsigned
@@ -104,8 +105,18 @@ class DlmsSwitch:
     async def settings(self, talk: Talk) -> Limits:
         """Return the limiter's normal threshold, durations and what it does when it trips. Raises `MeterError`."""
         read, exponent = await self._limiter(own_talk(talk))
-        values = {THRESHOLD_NORMAL: read.normal, 6: read.over_s, 7: read.under_s, 11: read.over.selector}
+        values = {
+            THRESHOLD_NORMAL: read.normal,
+            OVER_DURATION: read.over_s,
+            7: read.under_s,
+            OVER_ACTION: read.over.selector,
+        }
         return Limits(values, self._watts(read.normal, exponent))
+
+    def at_trip(self, state: SupplyState, settings: Limits) -> str:
+        """Return what it does above its threshold, after how long, and who can close its switch then."""
+        opens = settings.values.get(OVER_ACTION) == DISCONNECT_SCRIPT
+        return trip70(state, settings.values.get(OVER_DURATION, 0), opens=opens)
 
     async def act(self, talk: Talk, order: Order, sent: list[SentFrame]) -> None:
         """Send an order, once.

@@ -101,6 +101,11 @@ class Dlt645Switch:
         del talk
         raise self._refused("this meter has no limiter that is set from afar")
 
+    def at_trip(self, state: SupplyState, settings: Limits) -> str:
+        """Return that nothing trips: there is no limiter."""
+        del state, settings
+        return "it has no limiter"
+
     async def act(self, talk: Talk, order: Order, sent: list[SentFrame]) -> None:
         """Send an order, once; the meter itself refuses it past `order.until`.
 

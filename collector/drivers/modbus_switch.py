@@ -88,6 +88,11 @@ class ModbusSwitch:
         del talk
         raise RefusedError("this meter has no limiter", code=ILLEGAL_FUNCTION, meter=self._device)
 
+    def at_trip(self, state: SupplyState, settings: Limits) -> str:
+        """Return that nothing trips: there is no limiter."""
+        del state, settings
+        return "it has no limiter"
+
     async def act(self, talk: Talk, order: Order, sent: list[SentFrame]) -> None:
         """Write the command point, once.
 

@@ -1,11 +1,13 @@
 """Moves commands from state to state: durable first, then told to the head-end by the log. It decides nothing."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.recorder import Recorder
-from gateway.supply.record import Held, Item, Record
+from gateway.supply.items import Held, Item
+from gateway.supply.record import Record
 from metering.supply import SupplyCommand
 from metering.supply_states import Cause, after
 
@@ -34,18 +36,25 @@ class Account:
             changed = msgspec.structs.replace(held, state=state, cause=cause, why=why, changed_at=at)
             if does:
                 changed.does, changed.intent_at = does, at
-            await asyncio.to_thread(self.record.put, changed, *items)
+            await self.durably(changed, *items)
         await self.report(name, state, cause, why, **detail)
 
     async def put(self, *items: Item) -> None:
         """Make items durable. Raises `StorageError`."""
         async with self.writing:
-            await asyncio.to_thread(self.record.put, *items)
+            await self.durably(*items)
+
+    async def durably(self, *items: Item) -> None:
+        """Put items into the record; whoever calls has `writing`. Raises `StorageError`.
+
+        A caller that is cancelled meanwhile still waits for the disk: the file has one writer at a time.
+        """
+        await _to_its_end(self.record.put, *items)
 
     async def tidy(self, now: int) -> None:
         """Forget what is long over. Raises `StorageError`."""
         async with self.writing:
-            await asyncio.to_thread(self.record.tidy, now)
+            await _to_its_end(self.record.tidy, now)
 
     async def report(self, name: str, state: str, cause: str, why: str, **detail: str) -> None:
         """Tell the head-end, by the log, and have the log commit at once."""
@@ -60,3 +69,13 @@ class Account:
     def open_commands(self) -> list[tuple[SupplyCommand, Held]]:
         """Return the commands that are not at their end."""
         return [(self.record.command(name), held) for name, held in self.record.open_items()]
+
+
+async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
+    """Run blocking work in a thread, and wait for its end also when cancelled."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

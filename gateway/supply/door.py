@@ -10,7 +10,7 @@ import structlog
 from gateway.recorder import Recorder
 from gateway.supply.account import Account
 from gateway.supply.guard import GO_S, Refusal, act_at, at_the_door, superseded_by
-from gateway.supply.record import Held, held_of
+from gateway.supply.items import Held, held_of
 from metering import events
 from metering.model import SECOND
 from metering.supply import CommandMessage
@@ -66,7 +66,7 @@ class Door:
             service = found.service.name if found.service is not None else ""
             held = held_of(command, found.persons, service, now, at, State.ACCEPTED)
             gone = [_superseded(each, command.id, now) for each in superseded_by(record, command)]
-            await asyncio.to_thread(record.put, held, *gone)
+            await self._account.durably(held, *gone)
         for each in gone:
             await self._account.report(each.command.id, each.state, each.cause, each.why)
         if service and not found.persons and at - now > GO_S * SECOND:

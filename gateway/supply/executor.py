@@ -7,38 +7,38 @@ nothing. Nothing is sent twice: what is not known afterwards is settled by readi
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import NamedTuple
-
-import msgspec
 
 from collector.bus import Lane
 from collector.capabilities import Limits, Order, SentFrame, SupplySwitch, Talk
-from collector.supply_rules import Do, Done, Outcome, outcome
+from collector.supply_rules import Do, Outcome
 from gateway.identity import same_serial
 from gateway.meters import BusMeter
-from gateway.supply.guard import Refusal
-from gateway.supply.record import KeptLimit
+from gateway.supply.guard import Refusal, Wait
+from gateway.supply.items import KeptLimit
+from gateway.supply.outcome import Result, at_rest, back_feed, found, result_of, states, target, text_of, why_of
 from gateway.work import MeterWork, WrongMeterError
 from metering.errors import AuthError, MeterError, RefusedError
 from metering.model import Block
-from metering.supply import Action, SupplyCommand, SupplyState
+from metering.supply import WITHHOLDING, Action, SupplyCommand, SupplyState
 from metering.supply_states import Cause
 from trust.document import Binding
 
 VERIFY_S = 30.0  # how long a relay may take until it is as asked
 POLL_S = 2.0  # between two looks; the bus is free meanwhile
-BACK_FEED_V = 50.0  # at the load side of an open switch: above it nothing is closed
-MAX_WHY = 300  # characters
-
-LastWord = Callable[[], Awaitable[Refusal | None]]
 
 
-class Result(NamedTuple):
-    """What became of a command. `detail` has plain strings: states before and after, frames as they may be kept."""
+class Step(StrEnum):
+    """The steps of a command at its meter, in their order; a crash can come after each of them."""
 
-    cause: Cause
-    why: str
-    detail: dict[str, str]
+    IDENTIFIED = "identified"
+    STATE_READ = "state-read"
+    REGISTERS_READ = "registers-read"
+    INTENDED = "intended"
+    SENT = "sent"
+    READ_BACK = "read-back"
+    REGISTERS_AFTER = "registers-after"
 
 
 class Intent(NamedTuple):
@@ -48,20 +48,33 @@ class Intent(NamedTuple):
     kept: Limits | None
 
 
-class _Asked(NamedTuple):
-    """What one conversation with the meter has come to; `result` None: it has to be looked at again."""
-
-    result: Result | None
-    before: SupplyState
+LastWord = Callable[[], Awaitable[Refusal | Wait | None]]
+Intend = Callable[[Intent], Awaitable[Refusal | None]]
 
 
-Intend = Callable[[Intent], Awaitable[None]]
+class _Attempt:
+    """What one command has come to at its meter. `result` None: it has to be looked at again."""
+
+    def __init__(
+        self, meter: BusMeter, switch: SupplySwitch, command: SupplyCommand, binding: Binding, back: KeptLimit | None
+    ) -> None:
+        self.meter = meter
+        self.switch = switch
+        self.command = command
+        self.binding = binding
+        self.back = back
+        self.before = SupplyState()
+        self.settings = back.limits if back is not None else None  # of the limiter, before it was changed
+        self.sent: list[SentFrame] = []
+        self.intended = False
+        self.waits = False
+        self.result: Result | None = None
 
 
 class Executor:
     """Speaks to meters for supply commands. `digest_key` gives the gateway's own: frames are told by a keyed digest.
 
-    `take` is given the registers before and after. `on_step` is told each step by its name.
+    `take` is given the registers before and after. `on_step` is told each step.
     """
 
     def __init__(
@@ -90,129 +103,159 @@ class Executor:
         last_word: LastWord,
         intend: Intend,
     ) -> Result | None:
-        """Carry a command out; None: the meter could not be asked, and nothing was sent.
+        """Carry a command out; None: it is to be tried again, and nothing was sent.
 
-        `last_word` is asked when it is certain that something is to be sent, `intend` makes that durable. `back` is
-        what an unlimit gives back.
+        `last_word` is asked when it is certain that something is to be sent, `intend` makes that durable and refuses
+        what is too late by then. `back` is what an unlimit gives back.
         """
         switch = _switch_of(meter)
         if switch is None:
             return Result(Cause.METER_REFUSED, "its model has no supply that could be switched", {})
-        sent: list[SentFrame] = []
-        intended = False
+        attempt = _Attempt(meter, switch, command, binding, back)
 
-        async def job(talk: Talk) -> _Asked:
-            nonlocal intended
-            before = await self._look(talk, switch, binding)
-            step = switch.plan(command.action, before, _target(command, back))
-            if not isinstance(step, Do):
-                return _Asked(_at_rest(step, before), before)
-            refused = _back_feed(step.action, before) or await last_word()
-            if refused is not None:
-                return _Asked(Result(Cause.GUARD_REFUSED, refused.why, _states(before)), before)
-            kept = await switch.settings(talk) if step.action is Action.LIMIT else None
-            await intend(Intent(step.action, kept))
-            intended = True
-            self._step("intended")
-            limits = back.limits if back is not None else None
-            await switch.act(talk, Order(step.action, command.expires_at, command.limit_w, limits), sent)
-            self._step("sent")
-            return _Asked(None, before)
+        async def job(talk: Talk) -> None:
+            await self._converse(talk, attempt, last_word, intend)
 
         try:
-            asked = await self._work.work_on(meter, Lane.COMMAND, job, keyed=True)
+            await self._work.work_on(meter, Lane.COMMAND, job, keyed=True)
         except MeterError as error:
-            return self._broken(error, sent, intended=intended)
-        if asked.result is not None:
-            return asked.result
-        return await self._read_back(meter, switch, command, back, asked.before, sent)
+            return await self._broken(error, attempt)
+        if attempt.result is not None or attempt.waits:
+            return attempt.result
+        return await self._read_back(attempt)
 
-    async def settle(self, meter: BusMeter, command: SupplyCommand, back: KeptLimit | None) -> Result | None:
-        """Read how the supply stands after an order whose outcome is not known; None: it could not be asked."""
+    async def settle(
+        self, meter: BusMeter, command: SupplyCommand, binding: Binding, back: KeptLimit | None
+    ) -> Result | None:
+        """Read how the supply stands after an order whose outcome is not known; None: it could not be told.
+
+        A relay may be slow, and an order may still be on its way: what was to withhold is looked at for as long as a
+        relay may take before it counts as not done.
+        """
         switch = _switch_of(meter)
         if switch is None:
             return Result(Cause.NOT_AS_ASKED, "its model has no supply any more", {})
+        attempt = _Attempt(meter, switch, command, binding, back)
         try:
-            state, found = await self._after(meter, switch, command, back)
+            patience = self._verify_s if command.action in WITHHOLDING else 0.0
+            state, seen = await self._until_as_asked(attempt, patience, settles=True)
         except MeterError:
             return None
-        return _result(found, state, {"after": _text(state)})
+        return result_of(seen, state, {"after": text_of(state)} | _at_trip(attempt, state))
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    async def _look(self, talk: Talk, switch: SupplySwitch, binding: Binding) -> SupplyState:
-        """Make sure of the meter (DOMAIN 16), read its state, and its registers as readings of their own kind."""
-        shown = await switch.identities(talk)
+    async def _converse(self, talk: Talk, attempt: _Attempt, last_word: LastWord, intend: Intend) -> None:
+        """Look, judge, make the intent durable and send."""
+        switch, command = attempt.switch, attempt.command
+        await self._identify(talk, attempt)
+        before = attempt.before = await switch.state(talk)
+        self._step(Step.STATE_READ)
+        await self._registers(talk, switch)
+        self._step(Step.REGISTERS_READ)
+        step = switch.plan(command.action, before, target(command, attempt.back))
+        if not isinstance(step, Do):
+            attempt.result = at_rest(step, before)
+            return
+        if step.action is Action.LIMIT:
+            attempt.settings = await switch.settings(talk)
+        verdict = back_feed(step.action, before) or await last_word()
+        if isinstance(verdict, Wait):
+            attempt.waits = True
+            return
+        if verdict is not None:
+            attempt.result = Result(Cause.GUARD_REFUSED, verdict.why, states(before))
+            return
+        late = await intend(Intent(step.action, attempt.settings))
+        if late is not None:
+            attempt.result = Result(Cause.NOT_AS_ASKED, late.why, states(before))
+            return
+        attempt.intended = True
+        self._step(Step.INTENDED)
+        limits = attempt.back.limits if attempt.back is not None else None
+        await switch.act(talk, Order(step.action, command.expires_at, command.limit_w, limits), attempt.sent)
+        self._step(Step.SENT)
+
+    async def _identify(self, talk: Talk, attempt: _Attempt) -> None:
+        """Make sure of the meter (DOMAIN 16)."""
+        binding, shown = attempt.binding, await attempt.switch.identities(talk)
         serials = [each.removeprefix("serial:") for each in shown if each.startswith("serial:")]
         if binding.identity not in shown or not all(same_serial(each, binding.serial) for each in serials):
             raise WrongMeterError(
                 f"another meter answers: {', '.join(sorted(shown))}; bound is {binding.identity}, serial number "
                 f"{binding.serial}"
             )
-        self._step("identified")
-        state = await switch.state(talk)
-        self._step("state-read")
-        await self._registers(talk, switch)
-        self._step("registers-read")
-        return state
+        self._step(Step.IDENTIFIED)
 
     async def _registers(self, talk: Talk, switch: SupplySwitch) -> None:
+        """Take the registers as readings of their own kind."""
         blocks: list[Block] = []
         try:
             await switch.registers(talk, into=blocks)
         finally:
             self._take(blocks)
 
-    async def _read_back(
-        self,
-        meter: BusMeter,
-        switch: SupplySwitch,
-        command: SupplyCommand,
-        back: KeptLimit | None,
-        before: SupplyState,
-        sent: list[SentFrame],
-    ) -> Result:
+    async def _read_back(self, attempt: _Attempt) -> Result:
         """Look again and again until the meter is as asked, or the time is over."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._verify_s
-        detail = self._frames(sent) | {"before": _text(before)}
-        state: SupplyState | None = None
-        error: MeterError | None = None
-        while True:
-            try:
-                state, found = await self._after(meter, switch, command, back)
-                error = None
-            except MeterError as failure:
-                error, found = failure, "not-yet"
-            if found != "not-yet" or loop.time() + self._poll_s > end:
-                break
-            await asyncio.sleep(self._poll_s)
-        self._step("read-back")
-        if state is None or error is not None:
-            return Result(Cause.OUTCOME_LOST, _why(error), detail)
-        return _result(found, state, detail | {"after": _text(state)})
+        detail = self._frames(attempt.sent) | states(attempt.before)
+        try:
+            state, seen = await self._until_as_asked(attempt, self._verify_s)
+        except MeterError as error:
+            return Result(Cause.OUTCOME_LOST, why_of(error), detail)
+        finally:
+            self._step(Step.READ_BACK)
+        return result_of(seen, state, detail | {"after": text_of(state)} | _at_trip(attempt, state))
 
-    async def _after(
-        self, meter: BusMeter, switch: SupplySwitch, command: SupplyCommand, back: KeptLimit | None
+    async def _until_as_asked(
+        self, attempt: _Attempt, patience_s: float, *, settles: bool = False
     ) -> tuple[SupplyState, Outcome]:
+        """Return the last state that was seen. Raises `MeterError` where the last look failed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience_s
+        while True:
+            last = loop.time() + self._poll_s > end
+            try:
+                state, seen = await self._look(attempt, identify=settles)
+            except MeterError:
+                if last or settles:
+                    raise
+            else:
+                if last or seen != "not-yet":
+                    return state, seen
+            await asyncio.sleep(self._poll_s)
+
+    async def _look(self, attempt: _Attempt, *, identify: bool) -> tuple[SupplyState, Outcome]:
         async def job(talk: Talk) -> tuple[SupplyState, Outcome]:
-            state = await switch.state(talk)
-            found = _found(command, state, back)
-            if found != "not-yet":
-                await self._registers(talk, switch)
-                self._step("registers-after")
-            return state, found
+            if identify:
+                await self._identify(talk, attempt)
+            state = await attempt.switch.state(talk)
+            seen = found(attempt.command, state, attempt.back)
+            if seen != "not-yet":
+                await self._registers(talk, attempt.switch)
+                self._step(Step.REGISTERS_AFTER)
+            return state, seen
 
-        return await self._work.work_on(meter, Lane.COMMAND, job, keyed=True)
+        return await self._work.work_on(attempt.meter, Lane.COMMAND, job)
 
-    def _broken(self, error: MeterError, sent: list[SentFrame], *, intended: bool) -> Result | None:
-        """Return what an error means: nothing was sent, the meter said no, or nobody knows."""
-        detail = self._frames(sent)
+    async def _broken(self, error: MeterError, attempt: _Attempt) -> Result | None:
+        """Return what an error means: nothing was sent, the meter said no, or nobody knows.
+
+        Once an order has left, a no is a word like any other: the state tells.
+        """
         if isinstance(error, WrongMeterError):
-            return Result(Cause.GUARD_REFUSED, _why(error), detail)
-        if isinstance(error, RefusedError | AuthError):
-            return Result(Cause.METER_REFUSED, _why(error), detail)
-        return Result(Cause.OUTCOME_LOST, _why(error), detail) if intended else None
+            return Result(Cause.GUARD_REFUSED, why_of(error), {})
+        detail = self._frames(attempt.sent)
+        if not isinstance(error, RefusedError | AuthError):
+            return Result(Cause.OUTCOME_LOST, why_of(error), detail) if attempt.intended else None
+        no = Result(Cause.METER_REFUSED, why_of(error), detail)
+        if not attempt.sent:
+            return no
+        try:
+            state, seen = await self._look(attempt, identify=False)
+        except MeterError as failure:
+            return no._replace(cause=Cause.OUTCOME_LOST, why=f"it refused ({no.why}); then: {why_of(failure)}")
+        detail |= states(attempt.before) | {"after": text_of(state)}
+        return no if seen == "not-yet" else result_of(seen, state, detail)
 
     def _frames(self, sent: list[SentFrame]) -> dict[str, str]:
         if not sent:
@@ -224,53 +267,12 @@ class Executor:
         }
 
 
+def _at_trip(attempt: _Attempt, state: SupplyState) -> dict[str, str]:
+    """Return what a limiter does when it trips, for the result of a limit (DOMAIN 22)."""
+    if attempt.command.action is not Action.LIMIT or attempt.settings is None:
+        return {}
+    return {"at_trip": attempt.switch.at_trip(state, attempt.settings)}
+
+
 def _switch_of(meter: BusMeter) -> SupplySwitch | None:
     return meter.make_switch() if meter.make_switch is not None else None
-
-
-def _target(command: SupplyCommand, back: KeptLimit | None) -> int | None:
-    if command.action is Action.UNLIMIT:
-        return back.limit_w if back is not None else None
-    return command.limit_w
-
-
-def _found(command: SupplyCommand, state: SupplyState, back: KeptLimit | None) -> Outcome:
-    if command.action in {Action.LIMIT, Action.UNLIMIT}:
-        return "as-asked" if state.limit_w == _target(command, back) else "not-yet"
-    return outcome(command.action, state)
-
-
-def _at_rest(step: object, state: SupplyState) -> Result:
-    """Return what a command comes to for which nothing is sent."""
-    if isinstance(step, Done):
-        why = step.why or "it was so already: no action"
-        return Result(Cause.READY if step.armed else Cause.AS_ASKED, why, _states(state))
-    return Result(Cause.METER_REFUSED, str(getattr(step, "why", "")), _states(state))
-
-
-def _back_feed(action: Action, state: SupplyState) -> Refusal | None:
-    if action in {Action.RECONNECT, Action.ARM} and (state.load_side_v or 0.0) > BACK_FEED_V:
-        return Refusal(
-            f"{state.load_side_v:.0f} V stand on the load side of the open switch: it is not closed onto that"
-        )
-    return None
-
-
-def _result(found: Outcome, state: SupplyState, detail: dict[str, str]) -> Result:
-    if found == "not-yet":
-        return Result(Cause.NOT_AS_ASKED, f"it is not as asked: {_text(state)}", detail)
-    if found == "armed":
-        return Result(Cause.READY, "it waits for the customer at the meter", detail)
-    return Result(Cause.AS_ASKED, "the meter says so itself", detail)
-
-
-def _states(before: SupplyState) -> dict[str, str]:
-    return {"before": _text(before)}
-
-
-def _text(state: SupplyState) -> str:
-    return msgspec.json.encode(state).decode()
-
-
-def _why(error: BaseException | None) -> str:
-    return (str(error) or type(error).__name__)[:MAX_WHY]

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from gateway.supply.record import MAX_OPEN, Held, Record
+from gateway.supply.items import Held
+from gateway.supply.record import MAX_OPEN, Record
 from metering.model import SECOND
 from metering.supply import RESTORING, WITHHOLDING, Action, Hours, SupplyCommand
 from metering.supply_states import State
@@ -22,6 +23,8 @@ EARLY_S = 300  # how far before not_before a command may come and wait
 # Reasons of an opening that no single signature lifts: k of n do. What this system did not open is one of them.
 HOLDS = frozenset({"safety", "field-work", "vacancy", "theft", "emergency"})
 OF_A_DEBT = "debt"
+LIFTS = frozenset({Action.RESTORE, Action.RECONNECT, Action.ARM, Action.UNLIMIT})  # keep-power on opens nothing
+LATEST_TURN_S = 900  # before its expiry a staggered command has its turn, however many are before it
 
 
 class Facts(NamedTuple):
@@ -98,7 +101,10 @@ def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
         return min(begin, command.expires_at - 1)
     rate = found.service.per_hour
     served = record.served_since(now - HOUR)
-    return max(begin, now + (served - rate + 1) * HOUR // rate) if served >= rate else begin
+    if served < rate:
+        return begin
+    turn = now + (served - rate + 1) * HOUR // rate
+    return max(begin, min(turn, command.expires_at - LATEST_TURN_S * SECOND))
 
 
 def may_act(held: Held, document: TrustDocument, record: Record, facts: Facts) -> Refusal | Wait | None:
@@ -120,7 +126,7 @@ def _may_withhold(
         return Refusal(f"the meter point {command.point} is on the never-cut list")
     if not facts.clock_trusted:
         return Wait("the gateway's clock is not trusted", facts.now + SECOND)
-    if command.counts_as_disconnect and (refused := _capped(document, record, facts)) is not None:
+    if (refused := _capped(document, record, facts)) is not None:
         return refused
     if facts.go_age_s is None or not 0 <= facts.go_age_s <= GO_S:
         return Wait("it needs a fresh go of the head-end", facts.now + SECOND, needs_go=True)
@@ -135,16 +141,18 @@ def _capped(document: TrustDocument, record: Record, facts: Facts) -> Refusal | 
     }
     for name, (span, most) in spans.items():
         if record.cuts_since(now - span) >= most:
-            return Refusal(f"this gateway disconnects at most {most} meters {name}")
+            return Refusal(
+                f"this gateway withholds from at most {most} meters {name}: disconnects, limits and keep-power off"
+            )
     return None
 
 
 def may_restore(held: Held, document: TrustDocument, record: Record) -> Refusal | None:
     """Judge a command that gives back, once it is known that something is to be done (DOMAIN 19)."""
     command = held.command
-    if command.action in WITHHOLDING or command.action is Action.READ_STATE or len(held.persons) >= document.k:
+    if command.action not in LIFTS or len(held.persons) >= document.k:
         return None
-    opening = record.openings.get(command.device)
+    opening = record.opening(command.device, limit=command.action is Action.UNLIMIT)
     reason = opening.reason if opening is not None else "a reason that this gateway does not know"
     if opening is None or reason in HOLDS:
         return Refusal(f"it was opened for {reason}: {document.k} approvers lift that, {len(held.persons)} signed")

@@ -12,8 +12,9 @@ from gateway.meters import BusMeter
 from gateway.recorder import Recorder
 from gateway.settings import GatewaySettings, SupplySettings
 from gateway.supply.executor import Executor
+from gateway.supply.outside import Outside
 from gateway.supply.record import Record
-from gateway.supply.service import Outside, SupplyService
+from gateway.supply.service import SupplyService
 from gateway.supply.trust_file import TrustFile
 from gateway.work import MeterWork
 from metering.model import Block

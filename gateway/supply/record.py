@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from collector.capabilities import Limits
+from gateway.supply.items import Cut, Floor, Held, Item, KeptLimit, LastSeq, Opening
 from metering.errors import StorageError
 from metering.model import SECOND
-from metering.supply import MAX_VALIDITY_S, Action, SupplyCommand, canonical, parse_command
-from metering.supply_states import FINAL, State
+from metering.supply import MAX_VALIDITY_S, Action, SupplyCommand
+from metering.supply_states import FINAL
 from storage.files import replace_file, sync_directory, write_all
 
 MAX_OPEN = 20_000  # commands that are not at their end; a further one is refused
@@ -27,77 +27,6 @@ MAX_RECORD = 64 << 10
 _HEAD = struct.Struct("<II")
 
 
-class Held(msgspec.Struct, tag="h", array_like=True):
-    """A command and where it stands. Instants in us UTC.
-
-    `act_at` is when it is to act (chance within its spread, or staggered). `does` is what was sent for it, `cause` and
-    `why` tell its last step.
-    """
-
-    body: bytes
-    persons: tuple[str, ...]
-    service: str
-    state: State
-    taken_at: int
-    act_at: int
-    cause: str = ""
-    why: str = ""
-    does: str = ""
-    intent_at: int = 0
-    changed_at: int = 0
-
-    @property
-    def command(self) -> SupplyCommand:
-        """Return the command."""
-        return parse_command(self.body)
-
-
-class Opening(msgspec.Struct, tag="o", array_like=True, frozen=True):
-    """A supply that this system opened or limited, and why. `command` empty: it is given back."""
-
-    device: str
-    command: str
-    reason: str
-    at: int
-    limit: bool = False
-
-
-class KeptLimit(msgspec.Struct, tag="l", array_like=True, frozen=True):
-    """What a limiter was set to before a limit, to be given back at `until`. `command` empty: it was given back."""
-
-    device: str
-    command: str
-    values: dict[int, int]
-    limit_w: int | None
-    until: int
-
-    @property
-    def limits(self) -> Limits:
-        """Return it as the switch takes it."""
-        return Limits(self.values, self.limit_w)
-
-
-class Cut(msgspec.Struct, tag="c", array_like=True, frozen=True):
-    """A disconnect that was about to leave: it counts against the caps, whatever became of it."""
-
-    command: str
-    at: int
-
-
-class Floor(msgspec.Struct, tag="f", array_like=True, frozen=True):
-    """Below this no command is taken: nonces of commands that expired by then are forgotten."""
-
-    expires_at: int
-
-
-class LastSeq(msgspec.Struct, tag="s", array_like=True, frozen=True):
-    """The highest seq that was taken for a device: an older command does not come after a newer one."""
-
-    device: str
-    seq: int
-
-
-Item = Held | Opening | KeptLimit | Cut | Floor | LastSeq
 _decoder = msgspec.msgpack.Decoder(list[Item])
 
 
@@ -112,7 +41,8 @@ class Record:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.held: dict[str, Held] = {}
-        self.openings: dict[str, Opening] = {}
+        self.openings: dict[str, Opening] = {}  # supplies that are open, by device
+        self.limited: dict[str, Opening] = {}  # and those that are limited
         self.limits: dict[str, KeptLimit] = {}
         self.floor = 0
         self._cuts: dict[str, int] = {}
@@ -156,6 +86,10 @@ class Record:
         """Return ids and commands that are not at their end, in the order in which they were taken."""
         return list(self._open.items())
 
+    def opening(self, device: str, *, limit: bool) -> Opening | None:
+        """Return why a device's supply is open, or limited; None: it is not, as far as this record knows."""
+        return (self.limited if limit else self.openings).get(device)
+
     @property
     def open_count(self) -> int:
         """Return how many commands are not at their end."""
@@ -179,7 +113,7 @@ class Record:
         return self._seqs.get(device, 0)
 
     def cuts_since(self, instant: int) -> int:
-        """Return how many disconnects left since then. One that lies in the future counts: a clock was put back."""
+        """Return how many withholding orders left since then. One in the future counts: a clock was put back."""
         return sum(at >= instant for at in self._cuts.values())
 
     def served_since(self, instant: int) -> int:
@@ -187,11 +121,18 @@ class Record:
         return sum(bool(each.service) and not each.persons and each.act_at >= instant for each in self.held.values())
 
     def tidy(self, now: int) -> None:
-        """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`."""
+        """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`.
+
+        A limit whose end is still to come is not over.
+        """
+        needed = {each.command for each in self.limits.values()}
+        needed |= {each.earlier[0] for each in self.limits.values() if each.earlier is not None}
         gone = [
             name
             for name, each in self.held.items()
-            if each.state in FINAL and max(self._commands[name].expires_at, each.changed_at) + KEPT_S * SECOND < now
+            if name not in needed
+            and each.state in FINAL
+            and max(self._commands[name].expires_at, each.changed_at) + KEPT_S * SECOND < now
         ]
         for name in gone:
             del self.held[name]
@@ -204,7 +145,8 @@ class Record:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        items: list[Item] = [Floor(self.floor), *self.held.values(), *self.openings.values(), *self.limits.values()]
+        items: list[Item] = [Floor(self.floor), *self.held.values(), *self.limits.values()]
+        items += [*self.openings.values(), *self.limited.values()]
         items += [Cut(name, at) for name, at in self._cuts.items()]
         items += [LastSeq(device, seq) for device, seq in self._seqs.items()]
         data = b"".join(
@@ -245,7 +187,7 @@ class Record:
                 case Held():
                     self._take_held(item)
                 case Opening():
-                    _keep(self.openings, item)
+                    _keep(self.limited if item.limit else self.openings, item)
                 case KeptLimit():
                     _keep(self.limits, item)
                 case Cut():
@@ -276,10 +218,3 @@ def _keep(into: dict[str, Opening] | dict[str, KeptLimit], item: Opening | KeptL
         into[item.device] = item  # type: ignore[assignment]  # both dictionaries hold what they are called with
     else:
         into.pop(item.device, None)
-
-
-def held_of(
-    command: SupplyCommand, persons: Iterable[str], service: str, taken_at: int, act_at: int, state: State
-) -> Held:
-    """Return a command as it is taken."""
-    return Held(canonical(command), tuple(sorted(persons)), service, state, taken_at, act_at, changed_at=taken_at)

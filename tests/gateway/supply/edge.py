@@ -17,8 +17,10 @@ from gateway.master_key import make_master
 from gateway.recorder import Recorder
 from gateway.settings import GatewayFile
 from gateway.supply.executor import Executor
-from gateway.supply.record import Held, Record
-from gateway.supply.service import Outside, SupplyService
+from gateway.supply.items import Held
+from gateway.supply.outside import Outside
+from gateway.supply.record import Record
+from gateway.supply.service import SupplyService
 from gateway.supply.trust_file import TrustFile
 from gateway.work import MeterWork
 from metering import timing

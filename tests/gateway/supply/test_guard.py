@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from gateway.supply.guard import Facts, Refusal, Wait, act_at, at_the_door, may_act, may_restore, superseded_by
-from gateway.supply.record import Cut, Opening, Record, held_of
+from gateway.supply.items import Cut, Opening, held_of
+from gateway.supply.record import Record
 from metering.model import SECOND
 from metering.supply import Action, Hours, SupplyCommand
 from metering.supply_states import State
@@ -98,6 +99,15 @@ def test_what_a_service_gives_above_its_rate_waits_and_is_not_dropped(record: Re
     assert act_at(found(command(9, action=A.RESTORE), "anna", service=service), record, NOW, 0) == NOW
 
 
+def test_a_turn_that_would_come_after_the_expiry_comes_before_it(record: Record):
+    service = Service("payments", "", 1)
+    for number in range(1, 9):
+        restore = command(number, action=A.RESTORE)
+        at = act_at(found(restore, service=service), record, NOW, 0)
+        record.put(held_of(restore, (), service.name, NOW, at, State.ACCEPTED))
+        assert at < restore.expires_at
+
+
 # --- before the meter is asked ----------------------------------------------------------------------------------------
 
 SUNDAY = from_rfc3339("2026-11-22T10:00:00Z")
@@ -160,11 +170,13 @@ def test_the_cap_of_a_day_is_a_share_of_the_meters(record: Record, *, meters: in
     assert (verdict is None) is passes
 
 
-def test_a_limit_above_its_floor_is_no_disconnect_for_the_caps(record: Record):
+@pytest.mark.parametrize("action", [A.DISCONNECT, A.LIMIT, A.KEEP_POWER_OFF])
+def test_all_that_withholds_counts_against_the_caps(record: Record, action: Action):
     record.put(Cut("x", NOW))
-    limit = {"action": A.LIMIT, "limit_until": NOW + HOUR, "floor_w": 1000}
-    assert judged(record, command(**limit, limit_w=1000), caps=Caps(1, 1, 1000)) is None
-    assert isinstance(judged(record, command(**limit, limit_w=999), caps=Caps(1, 1, 1000)), Refusal)
+    limit = {"limit_w": 5000, "limit_until": NOW + HOUR, "floor_w": 1000} if action is A.LIMIT else {}
+    refused = judged(record, command(action=action, **limit), caps=Caps(1, 1, 1000))
+    assert isinstance(refused, Refusal)
+    assert "at most 1 meters an hour" in refused.why
 
 
 # --- before something is given back -----------------------------------------------------------------------------------
@@ -193,3 +205,20 @@ def test_who_may_give_back_what_was_opened_for(
     made = command(2, action=A.RESTORE, device="m1")
     restore = held_of(made, signers, "" if signers else "payments", NOW, NOW, State.ACCEPTED)
     assert (may_restore(restore, DOCUMENT, record) is None) is passes
+
+
+def test_a_limit_and_a_disconnect_of_one_meter_are_lifted_by_their_own_reasons(record: Record):
+    record.put(Opening("m1", "c0", "debt", NOW - HOUR, limit=True), Opening("m1", "c1", "safety", NOW - HOUR))
+    judged = {
+        action: may_restore(
+            held_of(command(2, action=action, device="m1"), (), "payments", NOW, NOW, State.ACCEPTED), DOCUMENT, record
+        )
+        for action in (A.UNLIMIT, A.RESTORE)
+    }
+    assert judged[A.UNLIMIT] is None
+    assert judged[A.RESTORE] is not None
+
+
+def test_keep_power_is_put_on_by_one_signature_whatever_is_open(record: Record):
+    keep = held_of(command(2, action=A.KEEP_POWER_ON), ("anna",), "", NOW, NOW, State.ACCEPTED)
+    assert may_restore(keep, DOCUMENT, record) is None

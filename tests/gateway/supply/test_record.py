@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.supply.record import KEPT_S, Cut, Held, KeptLimit, Opening, Record, held_of
+from gateway.supply.items import Cut, Held, KeptLimit, Opening, held_of
+from gateway.supply.record import KEPT_S, Record
 from metering.errors import StorageError
 from metering.model import SECOND
 from metering.supply import Action, SupplyCommand
