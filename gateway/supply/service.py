@@ -70,15 +70,20 @@ class SupplyService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Carry out what is due until `stop`."""
+        told = asyncio.create_task(self._wake_at(stop))
         while not stop.is_set():
             self._wake.clear()
             self._turn()
             with contextlib.suppress(TimeoutError):
                 busy = self._record.open_count or self._record.limits
                 await asyncio.wait_for(self._wake.wait(), TICK_S if busy else IDLE_S)
-        for task in self._tasks.values():
+        for task in (told, *self._tasks.values()):
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(told, *self._tasks.values(), return_exceptions=True)
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
 
     def _turn(self) -> None:
         self._tasks = {device: task for device, task in self._tasks.items() if not task.done()}
