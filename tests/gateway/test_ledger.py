@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -162,8 +163,8 @@ class AgainstAPlainModel(RuleBasedStateMachine):
 TestAgainstAPlainModel = AgainstAPlainModel.TestCase
 
 
-def flat(spans: object) -> list[int]:
-    return [number for low, high in spans for number in range(low, high)]  # type: ignore[attr-defined]
+def flat(spans: Iterable[tuple[int, int]]) -> list[int]:
+    return [number for low, high in spans for number in range(low, high)]
 
 
 def runs(numbers: list[int]) -> list[list[int]]:

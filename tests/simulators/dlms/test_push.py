@@ -72,7 +72,7 @@ async def test_each_interval_of_the_meters_clock_brings_a_push(make: Make, liste
     bench.clock.now += (900 - 400 % 900) * 1_000_000 - 1000  # a millisecond before 11:15
     pusher = Pusher([bench.meter])
     pusher.start()
-    await asyncio.wait_for(heard.get(), WAIT_S)
+    assert await asyncio.wait_for(heard.get(), WAIT_S)
     await pusher.close()
 
 

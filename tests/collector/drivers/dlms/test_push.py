@@ -296,10 +296,12 @@ def test_a_changed_message_is_taken_or_refused_in_words(profile: DlmsProfile, da
     apdu = bytearray(data.draw(st.sampled_from([plain(), ciphered(1)])))
     for _ in range(data.draw(st.integers(1, 4))):
         apdu[data.draw(st.integers(0, len(apdu) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(apdu)))
     try:
-        PushMapper([meter_of(profile)]).take(bytes(apdu[: data.draw(st.integers(0, len(apdu)))]), AT)
+        pushed = PushMapper([meter_of(profile)]).take(bytes(apdu[:cut]), AT)
     except (FrameError, AuthError):
         return
+    assert pushed.device == "m1"
 
 
 @pytest.mark.parametrize("ciphers", [True, False])
