@@ -3,9 +3,9 @@
 import msgspec
 import sqlalchemy as sa
 
+from headend.state.registry_tables import assignments, devices
 from headend.state.revision import bump
 from headend.state.store import State
-from headend.state.tables import assignments, devices
 
 
 class Assignment(msgspec.Struct, frozen=True):

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from headend.audit.chain import Entry
 from headend.audit.chain import append as audit
+from headend.state.registry_tables import configs, gateways
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import configs, gateways
 
 Final = Literal["applied", "refused", "rolled-back"]
 ConfigState = Literal["offered", "superseded"] | Final

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import msgspec
 import sqlalchemy as sa
 
+from headend.state.registry_tables import certificates, enrolment_tokens, gateways
 from headend.state.revision import bump
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import certificates, enrolment_tokens, gateways
 from metering import timing
 
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from headend.state.registry_tables import certificates, enrolment_tokens, gateways
 from headend.state.revision import bump
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import certificates, enrolment_tokens, gateways
 
 
 class Gateway(msgspec.Struct, frozen=True):

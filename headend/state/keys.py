@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from headend.audit.chain import Entry
 from headend.audit.chain import append as audit
 from headend.key_leases import Lease
+from headend.state.registry_tables import devices
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import counters, devices, key_bundles, key_leases, transport_keys
+from headend.state.tables import counters, key_bundles, key_leases, transport_keys
 
 
 class Bundle(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ from headend.registry import MemoryRegistry
 from headend.state.assignments import Assignment, assign
 from headend.state.gateways import create_gateway
 from headend.state.registry import device_of, point_of
+from headend.state.registry_tables import assignments, devices, gateways, installations, points
 from headend.state.revision import bump
 from headend.state.rows import put
 from headend.state.store import State
-from headend.state.tables import assignments, devices, gateways, installations, points
 from metering.model import Device, Installation, MeterPoint
 
 CHUNK = 500  # rows of one statement

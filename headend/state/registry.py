@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from headend.registry import MemoryRegistry
 from headend.state.gateways import Gateway, gateway_of
+from headend.state.registry_tables import assignments, devices, gateways, installations, points
 from headend.state.revision import current
 from headend.state.store import State
-from headend.state.tables import assignments, devices, gateways, installations, points
 from metering.model import Device, Installation, MeterPoint
 
 REFRESH_S = 2.0  # so much later at most a head-end knows what another process has changed, as long as the state answers

@@ -5,7 +5,7 @@ All who change the registry change this one row, so that they follow one another
 
 import sqlalchemy as sa
 
-from headend.state.tables import revision
+from headend.state.registry_tables import revision
 
 _ONLY = 1
 

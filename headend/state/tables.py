@@ -1,102 +1,19 @@
-"""The tables as they stand after the last migration. Definitions only; the steps to them stand in `migrations`.
+"""The tables as they stand after the last migration, those of the registry apart, which stand in `registry_tables`.
 
-Instants are microseconds, UTC. Ranges of seqs are inclusive, as in receipts.
+Definitions only; the steps to them stand in `migrations`. Instants are microseconds, UTC. Ranges of
+seqs are inclusive, as in receipts.
 """
 
 import sqlalchemy as sa
 
 from headend.kpi.figures import FIELDS
+from headend.state import registry_tables
+from headend.state.registry_tables import NAME
 
-NAME = 128  # characters of an id
 COUNTER = 256  # of a counter: a device, and what tells key and client apart
 TOKEN_NAME = 100
 
-metadata = sa.MetaData()
-
-revision = sa.Table(
-    "registry_revision",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
-    sa.Column("number", sa.BigInteger, nullable=False),  # counted up with every change of the registry
-)
-
-gateways = sa.Table(
-    "gateways",
-    metadata,
-    sa.Column("id", sa.String(NAME), primary_key=True),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-    sa.Column("enrolled_at", sa.BigInteger),
-    sa.Column("fingerprint", sa.String(64), nullable=False),  # SHA-256 of the pinned certificate, hex
-    sa.Column("revoked_at", sa.BigInteger),
-    sa.Column("epoch", sa.String(NAME), nullable=False),
-    sa.Column("boot", sa.String(NAME), nullable=False),
-    sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("last_seen", sa.BigInteger),
-    sa.Column("config_version", sa.BigInteger, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),  # of the registry, when it was created, enrolled or revoked
-)
-
-certificates = sa.Table(
-    "certificates",
-    metadata,
-    sa.Column("serial", sa.String(40), primary_key=True),  # hex
-    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
-    sa.Column("key", sa.String(64), nullable=False),  # SHA-256 of the public key (SubjectPublicKeyInfo), hex
-    sa.Column("pem", sa.Text, nullable=False),
-    sa.Column("expires_at", sa.BigInteger, nullable=False),
-    sa.Column("revoked_at", sa.BigInteger),
-)
-
-enrolment_tokens = sa.Table(
-    "enrolment_tokens",
-    metadata,
-    sa.Column("hash", sa.LargeBinary(32), primary_key=True),  # SHA-256 of the token
-    sa.Column("gateway", sa.String(NAME), nullable=False),
-    sa.Column("expires_at", sa.BigInteger, nullable=False),
-    sa.Column("used_at", sa.BigInteger),
-    sa.Column("used_by", sa.String(64), nullable=False),  # the SHA-256 of the public key that it was used for
-)
-
-points = sa.Table(
-    "points",
-    metadata,
-    sa.Column("id", sa.String(NAME), primary_key=True),
-    sa.Column("region", sa.Text, nullable=False),
-    sa.Column("zone", sa.String(64), nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),
-)
-
-devices = sa.Table(
-    "devices",
-    metadata,
-    sa.Column("id", sa.String(NAME), primary_key=True),
-    sa.Column("serial", sa.Text, nullable=False),
-    sa.Column("profile", sa.Text, nullable=False),
-    sa.Column("gateway", sa.String(NAME), nullable=False),  # of its last assignment
-    sa.Column("maker", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("memory_days", sa.Integer, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),  # also of its installations and assignments
-)
-
-installations = sa.Table(
-    "installations",
-    metadata,
-    sa.Column("device", sa.String(NAME), sa.ForeignKey("devices.id"), primary_key=True),
-    sa.Column("valid_from", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("point", sa.String(NAME), sa.ForeignKey("points.id"), nullable=False, index=True),
-    sa.Column("body", sa.Text, nullable=False),  # JSON of metering.model.Installation
-)
-
-assignments = sa.Table(
-    "assignments",
-    metadata,
-    sa.Column("device", sa.String(NAME), primary_key=True),
-    sa.Column("since", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("until", sa.BigInteger),
-    sa.Column("gateway", sa.String(NAME), nullable=False, index=True),
-)
+metadata = registry_tables.metadata  # one for both: whoever makes or checks a database takes it from here
 
 committed_seqs = sa.Table(
     "committed_seqs",
@@ -177,17 +94,6 @@ collection_progress = sa.Table(
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("day", sa.Integer, nullable=False),  # the next day to be judged for the first time,
     sa.Column("after", sa.String(NAME), nullable=False),  # for the devices after this one
-)
-
-configs = sa.Table(
-    "configs",
-    metadata,
-    sa.Column("gateway", sa.String(NAME), primary_key=True),
-    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Column("state", sa.String(32), nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),  # when it was put here
-    sa.Column("reason", sa.Text, nullable=False),  # why it was refused or rolled back
 )
 
 counters = sa.Table(
