@@ -4,43 +4,39 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from headend.audit.chain import Trail
 from headend.audit.desk import AuditDesk
 from headend.audit.heads import HeadsFile
 from headend.audit.keeper import AuditKeeper
 from headend.audit.spool import Spool
-from headend.configurations import ConfigurationOffice
 from headend.enrolling import Enrolling
 from headend.fleet import Fleet
 from headend.held import Releaser
+from headend.inbox.jetstream import JetStreamInbox
+from headend.inbox.mqtt import MqttInbox
+from headend.inbox.port import Inbox
 from headend.intake import Intake
-from headend.journal import JournalReader
-from headend.key_floors import FloorTeller
-from headend.key_office import KeyOffice
 from headend.kpi.collection import Collection
+from headend.kpi.desk import CollectionDesk
 from headend.service import Office
 from headend.sightings import Sightings
-from headend.state.configs import Configs
 from headend.state.gateways import Gateways
 from headend.state.held import HeldBack
-from headend.state.keys import KeyBook
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
-from headend.supply.dispatch import Dispatch
 from headend.tokens import TokenBook
 from headend.webhook_sender import WebhookSender
 from headend.webhooks import Outbox
 from metergate.centre_fleet import build_enrolling, build_fleet, keep_fresh
-from metergate.centre_supply import build_desk
+from metergate.centre_sent import Sent, build_sent
 from metergate.centre_told import measures, problems, runs_of
 from metergate.collecting import collect_of_headend
 from metergate.headend_file import HEADS_FILE, SPOOL_FILE, HeadendFile, open_state
 from metergate.inboxes import Entrance, open_entrance
 from metergate.parts import CURSOR, QUARANTINE_BYTES, log_directory, open_store_of
 from metergate.policy import build_registers
-from metergate.remote import check_remote
 from metergate.turnovers import Turnovers
 from metering.ports import ReadingsStore
 from storage.codec import count
@@ -67,14 +63,11 @@ class Centre:
     releaser: Releaser
     office: Office
     collection: Collection
-    journal: JournalReader
-    keys: KeyOffice
-    configurations: ConfigurationOffice
+    sent: Sent
     fleet: Fleet
     enrolling: Enrolling | None
     audit: AuditKeeper
     sender: WebhookSender
-    dispatch: Dispatch | None
     sightings: Sightings
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,29 +75,20 @@ class Centre:
         """Run until `stop`."""
         late_stop = asyncio.Event()  # the audit's last head still goes out
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.projection.run(self.stop))
-            group.create_task(self.intake.run(self.stop))
             group.create_task(self.entrance.inbox.run(late_stop))
+            audit = group.create_task(self.audit.run(self.stop))
+            for part in (self.projection, self.intake, self.collection, self.releaser, self.sender, self.sightings):
+                group.create_task(part.run(self.stop))
+            for each in self.sent.running():
+                group.create_task(each.run(self.stop))
             if self.entrance.tenure is not None:
                 group.create_task(self.entrance.tenure.run(self.stop))
-            group.create_task(self.collection.run(self.stop))
-            group.create_task(self.releaser.run(self.stop))
-            group.create_task(self.journal.run(self.stop))
-            group.create_task(self.keys.run(self.stop))
-            group.create_task(self.configurations.run(self.stop))
-            audit = group.create_task(self.audit.run(self.stop))
-            group.create_task(self.sender.run(self.stop))
-            if self.dispatch is not None:
-                group.create_task(self.dispatch.run(self.stop))
-            group.create_task(self.sightings.run(self.stop))
             group.create_task(serve(self.stop))
-            refresh = group.create_task(keep_fresh(self.registry, self.enrolling))
-            welcome = group.create_task(self._welcome())
-            trim = group.create_task(self._trim())
+            endless = (keep_fresh(self.registry, self.enrolling), self._welcome(), self._trim())
+            background = [group.create_task(each) for each in endless]
             await self.stop.wait()
-            welcome.cancel()
-            trim.cancel()
-            refresh.cancel()
+            for task in background:
+                task.cancel()
             await audit
             late_stop.set()
 
@@ -127,103 +111,108 @@ class Centre:
         self.state.close()
 
 
+class _Kept(NamedTuple):
+    """What lies on the disk or in a database, opened."""
+
+    log: Log
+    store: ReadingsStore
+    quarantine: Quarantine
+    projection: Projection
+    state: State
+    registry: DatabaseRegistry
+
+
 def build(file: HeadendFile) -> Centre:
     """Open everything that the head-end needs. Raises before anything runs."""
+    kept = _open(file)
+    log, state, registry = kept.log, kept.state, kept.registry
+    entrance = open_entrance(file, state, log)
+    inbox, held = entrance.inbox, HeldBack(state)
+    intake = Intake(inbox, log, entrance.books, kept.quarantine, registry.admits, registry.was_assigned, held)
+    collection, desk = collect_of_headend(state, kept.store, registry, inbox, intake, (file.headend.id, log.epoch))
+    kept.projection.on_stored = collection.stored
+    releaser = Releaser(held, log)
+    if entrance.tenure is not None:
+        entrance.tenure.on_taken = intake.tell_all
+        collection.leads = releaser.leads = entrance.tenure.leads
+    sent = build_sent(file, state, registry, inbox, intake, log)
+    sender = WebhookSender(Outbox(state), [hook.open() for hook in file.webhook])
+    enrolling = build_enrolling(file, state)
+    return Centre(
+        file,
+        log,
+        kept.store,
+        state,
+        registry,
+        entrance,
+        intake,
+        kept.projection,
+        releaser,
+        _office(file, kept, inbox, intake, sent, desk, sender),
+        collection,
+        sent,
+        build_fleet(file, state, registry, intake, enrolling),
+        enrolling,
+        _audit_keeper(file, state, inbox, intake),
+        sender,
+        Sightings(intake.gateways, intake.answers, Gateways(state)),
+    )
+
+
+def _open(file: HeadendFile) -> _Kept:
     data = file.headend.data
     data.mkdir(parents=True, exist_ok=True)
-    settings = file.headend.log
-    limits = LogLimits(
-        max_bytes=settings.max_size,
-        max_age_s=settings.max_age,
-        keep_s=settings.keep,
-        min_free_bytes=settings.min_free,
-    )
-    log = Log.open(log_directory(data), limits, count=count)
+    log = _open_log(file)
     store = open_store_of(file.store, data)
     quarantine = Quarantine(data / "quarantine", QUARANTINE_BYTES)
     projection = Projection(log, store, CURSOR, quarantine)
     if isinstance(store, EmbeddedStore) and store.is_empty:
         projection.rewind()
     state = open_state(file)
-    entrance = open_entrance(file, state, log)
-    inbox = entrance.inbox
-    registry = DatabaseRegistry(state)
-    held = HeldBack(state)
-    enrolling = build_enrolling(file, state)
-    intake = Intake(
-        inbox,
-        log,
-        entrance.books,
-        quarantine,
-        registry.admits,
-        registry.was_assigned,
-        held,
-    )
-    collection, desk = collect_of_headend(state, store, registry, inbox, intake, (file.headend.id, log.epoch))
-    releaser = Releaser(held, log)
-    if entrance.tenure is not None:
-        entrance.tenure.on_taken = intake.tell_all
-        collection.leads = releaser.leads = entrance.tenure.leads
-    projection.on_stored = collection.stored
-    keys = KeyOffice(
-        book := KeyBook(state),
-        inbox.publish,
-        FloorTeller(book, inbox.publish, lambda: runs_of(intake), lambda: (journal.position, log.next_seq)),
-    )
-    intake.reserved = keys.reserved
-    configurations = ConfigurationOffice(
-        Configs(state), Gateways(state), inbox.publish, lambda text: check_remote(text, file.headend.profiles)
-    )
-    sender = WebhookSender(Outbox(state), [hook.open() for hook in file.webhook])
-    supply = build_desk(file, state, registry)
-    dispatch = Dispatch(supply, inbox.publish) if supply is not None else None
-    handlers = dispatch.handlers() if dispatch is not None else {}
-    journal = JournalReader(log, {**keys.handlers(), **configurations.handlers(), **handlers})
-    office = Office(
-        registry,
-        store,
-        log,
-        TokenBook(state),
+    return _Kept(log, store, quarantine, projection, state, DatabaseRegistry(state))
+
+
+def _office(
+    file: HeadendFile,
+    kept: _Kept,
+    inbox: MqttInbox | JetStreamInbox,
+    intake: Intake,
+    sent: Sent,
+    desk: CollectionDesk,
+    sender: WebhookSender,
+) -> Office:
+    """Return what the API asks."""
+    return Office(
+        kept.registry,
+        kept.store,
+        kept.log,
+        TokenBook(kept.state),
         None,
-        lambda: problems(inbox, intake, projection),
-        moduli=Turnovers(registry, file.headend.profiles),
-        measures=[lambda: measures(inbox, intake, projection), desk.measures, sender.measures],
+        lambda: problems(inbox, intake, kept.projection),
+        moduli=Turnovers(kept.registry, file.headend.profiles),
+        measures=[lambda: measures(inbox, intake, kept.projection), desk.measures, sender.measures],
         collection=desk,
-        keys=keys,
-        configurations=configurations,
-        audit=AuditDesk(trail := Trail(state)),
-        supply=supply,
-        registers=build_registers(state, registry),
+        keys=sent.keys,
+        configurations=sent.configurations,
+        audit=AuditDesk(Trail(kept.state)),
+        supply=sent.supply,
+        registers=build_registers(kept.state, kept.registry),
     )
-    return Centre(
-        file,
-        log,
-        store,
-        state,
-        registry,
-        entrance,
-        intake,
-        projection,
-        releaser,
-        office,
-        collection,
-        journal,
-        keys,
-        configurations,
-        build_fleet(file, state, registry, intake, enrolling),
-        enrolling,
-        AuditKeeper(
-            trail,
-            Spool(data / SPOOL_FILE),
-            HeadsFile(data / HEADS_FILE),
-            file.audit.load() if file.audit is not None else None,
-            inbox.publish,
-            lambda: runs_of(intake),
-        ),
-        sender,
-        dispatch,
-        Sightings(intake.gateways, intake.answers, Gateways(state)),
+
+
+def _open_log(file: HeadendFile) -> Log:
+    settings = file.headend.log
+    limits = LogLimits(
+        max_bytes=settings.max_size, max_age_s=settings.max_age, keep_s=settings.keep, min_free_bytes=settings.min_free
     )
+    return Log.open(log_directory(file.headend.data), limits, count=count)
+
+
+def _audit_keeper(file: HeadendFile, state: State, inbox: Inbox, intake: Intake) -> AuditKeeper:
+    data = file.headend.data
+    key = file.audit.load() if file.audit is not None else None
+    spool, heads = Spool(data / SPOOL_FILE), HeadsFile(data / HEADS_FILE)
+    return AuditKeeper(Trail(state), spool, heads, key, inbox.publish, lambda: runs_of(intake))
 
 
 async def run_until_stopped(centre: Centre, serve: Callable[[asyncio.Event], Any]) -> None:

@@ -97,7 +97,7 @@ class Place:
     def office(self) -> KeyOffice:
         """Return the head-end's keys."""
         assert self.centre is not None
-        return self.centre.keys
+        return self.centre.sent.keys
 
     def assign(self, gateway: str) -> None:
         """Assign the meter to a gateway, as an operator does."""
