@@ -75,20 +75,24 @@ class EdgeParts:
         status = self.gateway.status()
         return Facts(status.meters, status.clock_suspect, version("metergate"), self.versions.standing.applied)
 
-
-async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
-    """Read meters into the log and bring the log to the head-end until `stop`."""
-    parts = EdgeParts(site)
-    try:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read meters into the log and bring the log to the head-end until `stop`, or until it is told to leave."""
         late_stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(parts.uplink.run(late_stop))
-            configuring = group.create_task(parts.configurer.run(stop))
-            leave = group.create_task(_leave(parts.uplink, stop))
-            await parts.gateway.run(stop)
+            group.create_task(self.uplink.run(late_stop))
+            configuring = group.create_task(self.configurer.run(stop))
+            leave = group.create_task(_leave(self.uplink, stop))
+            await self.gateway.run(stop)
             await configuring
             leave.cancel()
             late_stop.set()  # what has no receipt yet is in the log and goes up at the next start
+
+
+async def run_edge(site: SiteFile, stop: asyncio.Event) -> None:
+    """Run a gateway that sends to a head-end until `stop`. Raises `ConfigError` where another one has its id."""
+    parts = EdgeParts(site)
+    try:
+        await parts.run(stop)
         if parts.uplink.told_to_leave.is_set():
             raise ConfigError(
                 f"the head-end refuses this gateway: another one with the id {site.gateway.id!r} is at work. "
