@@ -1,65 +1,45 @@
 """The edge process: reads meters on schedule and on demand, takes in what they publish, and hands all to the log."""
 
 import asyncio
-import contextlib
 import gc
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
-import msgspec
 import structlog
 
-from collector.bus import Bus, BusStatus
+from collector.bus import Bus
 from collector.capabilities import ClockReading
 from collector.links import Link
-from collector.mqtt import ListenerStatus
 from gateway.changes import Changes
-from gateway.checks import RegisterWatch, suspect_clock
 from gateway.clock import Clock
 from gateway.epoch import FILE as EPOCH_FILE
 from gateway.epoch import load_epoch
 from gateway.fieldwork import Fieldwork, Lasting
+from gateway.flow import Flow
 from gateway.key_desk import KeyDesk
-from gateway.last import LastValues
 from gateway.lines import make_buses, make_link, open_keys
-from gateway.memories import Kept, MemoryStatus
+from gateway.memories import Kept
 from gateway.meters import BusMeter
-from gateway.past import newest_at, remember
-from gateway.push import PushSlots
+from gateway.orders import Orders
+from gateway.past import newest_at
+from gateway.promised import PromiseTeller
 from gateway.reading import Reading
 from gateway.recorder import Recorder, RecorderStatus
 from gateway.settings import GatewayFile
 from gateway.settings_bus import BusSettings
+from gateway.status import GatewayStatus
 from gateway.supply.make import make_supply
 from gateway.work import MeterWork
 from metering import events
 from metering.errors import ConfigError, RefusedError
 from metering.model import Block
-from metering.supply import CommandMessage, Go
-from metering.wire import Control
 from storage.log import Log
 from storage.quarantine import Quarantine
+from storage.trimming import trim_until
 
 CLOCK_CHECK_S = 1.0
-TRIM_S = 60.0
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class GatewayStatus:
-    """What a gateway tells about itself."""
-
-    id: str
-    meters: int
-    buses: dict[str, BusStatus]
-    listener: ListenerStatus | None
-    recorder: RecorderStatus
-    clock_suspect: bool
-    clock_steps: int
-    refused: dict[str, str]  # meters that are not read, with the reason
-    memories: dict[str, MemoryStatus]  # meters that keep profiles of their own or have a clock
 
 
 class Gateway:
@@ -72,7 +52,6 @@ class Gateway:
         self._log = log
         self.source = f"gateway:{gateway.id}"
         self.clock = Clock(newest_at(log))
-        self.last = LastValues()
         kept = Kept.of(file)
         self._recorder = Recorder(
             log,
@@ -81,12 +60,27 @@ class Gateway:
             commit_every_s=gateway.log.commit_every,
             on_committed=kept.accounts.committed,
         )
+        self._flow = Flow(self.clock, self._recorder, lambda: self._field, self._learned)
+        self.last = self._flow.last
         self._link_of = link_of
         self._buses = make_buses(file, self.clock.now, self._circuit, link_of)
         self._keys = open_keys(file, load_epoch(gateway.data / EPOCH_FILE, log.epoch))
         self._work = MeterWork(self._buses, self._raise_event, self._keys)
-        self._reading = Reading(self._work, self.clock, self._take, self._spawn, self._learned)
-        self._lasting = Lasting(
+        self._reading = Reading(self._work, self.clock, self._flow.take, self._spawn, self._learned)
+        self._lasting = self._make_lasting(quarantine, kept)
+        self._field = Fieldwork(file, self._lasting)
+        self._flow.go_by(self._field)
+        self.supply = make_supply(
+            gateway, file.supply, self._recorder, self.clock, self._work, self._flow.take, lambda: self._field.meters
+        )
+        self.orders = Orders(self._recorder, self.supply, lambda: self._field.memories, self._spawn)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._promises = PromiseTeller(self._recorder, self.clock, lambda: self._field.promised)
+        self._changing = asyncio.Lock()
+
+    def _make_lasting(self, quarantine: Quarantine, kept: Kept) -> Lasting:
+        return Lasting(
             self.clock,
             self._recorder,
             quarantine,
@@ -95,24 +89,12 @@ class Gateway:
             self._buses,
             self._work,
             self._reading,
-            take=self._take,
+            take=self._flow.take,
             spawn=self._spawn,
             learned=self._learned,
             holes=self._holes,
-            published=self._published,
+            published=self._flow.published,
         )
-        self._field = Fieldwork(file, self._lasting)
-        self.supply = make_supply(
-            gateway, file.supply, self._recorder, self.clock, self._work, self._take, lambda: self._field.meters
-        )
-        self._periods = dict(self._field.periods)
-        self._push = PushSlots(self._periods)
-        self._moduli = {meter.id: meter.profile.moduli() for meter in self._field.meters.values()}
-        self._watch = RegisterWatch(self._moduli)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._group: asyncio.TaskGroup | None = None
-        self._promising = asyncio.Lock()
-        self._changing = asyncio.Lock()
 
     # --- for the wiring -----------------------------------------------------------------------------------------------
 
@@ -124,10 +106,10 @@ class Gateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read and record until `stop`; then end the reads on their way and commit what is there."""
-        remember(self._log, self._watch)
+        self._flow.remember(self._log)
         self._recorder.raise_event(events.GATEWAY_STARTED, log_epoch=self._log.epoch)
         self._field.plan()
-        await self._keep_promises()
+        await self._promises.tell()
         recording_ends = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             recorder = group.create_task(self._recorder.run(recording_ends))
@@ -138,7 +120,7 @@ class Gateway:
             gc.collect()
             gc.freeze()
             group.create_task(self._watch_clock(stop))
-            group.create_task(self._trim(stop))
+            group.create_task(trim_until(stop, self._log))
             group.create_task(self.supply.run(stop))
             await stop.wait()
             async with self._changing:
@@ -183,7 +165,7 @@ class Gateway:
             after.begin(self._group, before)
             for bus in closing:
                 await bus.close()
-        await self._keep_promises()
+        await self._promises.tell()
         return after.changes
 
     def _forget(self, before: Fieldwork, after: Fieldwork) -> None:
@@ -194,10 +176,7 @@ class Gateway:
                 bus = self._buses.get(meter.settings.bus or "")
                 if bus is not None:
                     bus.forget(meter.id)
-        self._moduli.clear()
-        self._moduli.update({meter.id: meter.profile.moduli() for meter in after.meters.values()})
-        self._periods.clear()
-        self._periods.update(after.periods)
+        self._flow.go_by(after)
 
     def answering(self, buses: Collection[str]) -> dict[str, list[str]]:
         """Return, for each of these buses, the meters that have answered there and whose circuit is closed."""
@@ -243,30 +222,6 @@ class Gateway:
         """
         return await self._field.memories.set_clock(self._meter(device), by)
 
-    def backfill(self, control: Control) -> None:
-        """Have intervals of a meter read anew from its own memory, as a head-end asks.
-
-        The journal answers `taken`, or `refused` with the reason; the rows themselves say the rest.
-        """
-        refusal = self._field.memories.ask_again(control.device, control.start, control.end)
-        detail = {"reason": refusal} if refusal else {}
-        self._recorder.journal("backfill", control.id, "refused" if refusal else "taken", **detail)
-
-    def command(self, message: CommandMessage) -> None:
-        """Take a supply command in. It is answered by the journal, whatever becomes of it."""
-        self._spawn(self.supply.take(message))
-
-    def go(self, control: Control) -> None:
-        """Take up a head-end's word that policy still allows a supply command."""
-        try:
-            self.supply.go(msgspec.msgpack.decode(control.body, type=Go))
-        except msgspec.MsgspecError as error:
-            logger.warning("a go that cannot be read", reason=str(error))
-
-    def anchor(self, control: Control) -> None:
-        """Keep a signed head of the head-end's audit in the log, from where it comes back as a record."""
-        self._recorder.journal("anchor", control.id, "kept", head=control.body.decode("utf-8", "replace"))
-
     async def end(self) -> None:
         """End a gateway that does not run: what it was asked for goes into the log, and its wires are closed."""
         await self._end_tasks()
@@ -307,30 +262,12 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take(self, blocks: Sequence[Block]) -> None:
-        """Flag what is to be flagged and hand blocks to the recorder."""
-        if not blocks:
-            return
-        checked = [self._watch.check(block) for block in blocks]
-        if self.clock.suspect:
-            checked = [suspect_clock(block) for block in checked]
-        for block in checked:
-            self.last.take(block)
-            self._field.memories.polled(block)
-        self._recorder.add(checked)
-
     async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- what happens by itself ---------------------------------------------------------------------------------------
-
-    def _published(self, block: Block) -> None:
-        placed = self._push.place(block)
-        if self._field.promised.is_new(placed):
-            self._learned()
-        self._take([placed])
 
     def _raise_event(self, kind: events.EventType, device: str = "", **detail: str) -> None:
         logger.error("a meter is not read", meter=device, kind=kind.name, **detail)
@@ -351,19 +288,7 @@ class Gateway:
 
     def _learned(self) -> None:
         """Settle the promises anew: it is now better known what a meter has."""
-        self._spawn(self._keep_promises())
-
-    async def _keep_promises(self) -> None:
-        """Tell the log what is promised from now on, and only then write it down as told."""
-        async with self._promising:
-            self._recorder.promise(self._field.promised.settle(self.clock.now()))
-            await self._recorder.commit()
-            if self._recorder.status().refusal:
-                return
-            try:
-                await asyncio.to_thread(self._field.promised.keep)
-            except OSError as error:  # told again at the next change or start: the log takes it for the same promise
-                logger.warning("the promises could not be written down", reason=str(error))
+        self._spawn(self._promises.tell())
 
     async def _watch_clock(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -373,10 +298,3 @@ class Gateway:
                 logger.error("the clock stepped", seconds=round(step.seconds, 3))
                 self._recorder.raise_event(events.CLOCK_STEPPED, seconds=f"{step.seconds:.3f}")
                 self._field.schedule.restart()
-
-    async def _trim(self, stop: asyncio.Event) -> None:
-        """Let the log give up what its limits no longer hold, now and then."""
-        while not stop.is_set():
-            await asyncio.to_thread(self._log.trim)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TRIM_S)

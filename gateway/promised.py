@@ -1,19 +1,25 @@
 """What this gateway's meters are promised to deliver: by schedules, by their own profiles, by what they publish."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from collector.capabilities import Depth, ProfileReader, Reader
 from collector.mqtt import MqttMeter
+from gateway.clock import Clock
 from gateway.meters import BusMeter
 from gateway.promises import Promises
+from gateway.recorder import Recorder
 from metering.model import SECOND, Block, Expectation, Kind, Source
 from metering.obis import parse_obis
 
 ACTIVE_IMPORT = 1  # value group C of active energy import, the total that each meter has
 DAY_S = 86_400
+
+_log = structlog.get_logger(__name__)
 
 
 class Promised:
@@ -81,6 +87,28 @@ class Promised:
         fresh = {column.obis for column in block.layout.columns} - known
         known |= fresh
         return bool(fresh)
+
+
+class PromiseTeller:
+    """Tells the log what is promised. `promised` gives it for the version of the configuration at work."""
+
+    def __init__(self, recorder: Recorder, clock: Clock, promised: Callable[[], Promised]) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._promised = promised
+        self._telling = asyncio.Lock()
+
+    async def tell(self) -> None:
+        """Tell the log what is promised from now on, and only then write it down as told."""
+        async with self._telling:
+            self._recorder.promise(self._promised().settle(self._clock.now()))
+            await self._recorder.commit()
+            if self._recorder.status().refusal:
+                return
+            try:
+                await asyncio.to_thread(self._promised().keep)
+            except OSError as error:  # told again at the next change or start: the log takes it for the same promise
+                _log.warning("the promises could not be written down", reason=str(error))
 
 
 def _polled_promises(meter: BusMeter, now: int) -> list[Expectation]:

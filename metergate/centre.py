@@ -44,8 +44,7 @@ from storage.embedded import EmbeddedStore
 from storage.log import Log, LogLimits
 from storage.projection import Projection
 from storage.quarantine import Quarantine
-
-TRIM_S = 60.0
+from storage.trimming import trim_until
 
 
 @dataclass
@@ -83,8 +82,9 @@ class Centre:
                 group.create_task(each.run(self.stop))
             if self.entrance.tenure is not None:
                 group.create_task(self.entrance.tenure.run(self.stop))
+            group.create_task(trim_until(self.stop, self.log))
             group.create_task(serve(self.stop))
-            endless = (keep_fresh(self.registry, self.enrolling), self._welcome(), self._trim())
+            endless = (keep_fresh(self.registry, self.enrolling), self._welcome())
             background = [group.create_task(each) for each in endless]
             await self.stop.wait()
             for task in background:
@@ -98,11 +98,6 @@ class Centre:
             await self.entrance.inbox.connected.wait()
             self.entrance.inbox.connected.clear()
             self.intake.tell_all()
-
-    async def _trim(self) -> None:
-        while True:
-            await asyncio.to_thread(self.log.trim)
-            await asyncio.sleep(TRIM_S)
 
     def close(self) -> None:
         """Release files and connections."""

@@ -35,7 +35,7 @@ def collect_of_site(
     """Return what keeps the figures of a site, whose own gateway is asked, and what answers about them."""
 
     async def ask(_gateway: str, control: Control) -> None:
-        gateway.backfill(control)
+        gateway.orders.backfill(control)
 
     return Collection(state, store, registry, ask, (name, log.epoch)), CollectionDesk(state, registry)
 

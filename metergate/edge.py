@@ -51,16 +51,11 @@ class EdgeParts:
                 site.gateway.id,
                 make_mqtt_settings(site.uplink, site.gateway.id),
                 self._facts,
-                on_control={
-                    "backfill": self.gateway.backfill,
-                    "go": self.gateway.go,
-                    "anchor": self.gateway.anchor,
-                    **(desk.controls() if desk is not None else {}),
-                },
+                on_control={**self.gateway.orders.controls(), **(desk.controls() if desk is not None else {})},
                 on_put_back=desk.put_back if desk is not None else None,
                 on_receipt=on_receipt,
                 on_offer=self.configurer.offer,
-                on_command=self.gateway.command,
+                on_command=self.gateway.orders.command,
             )
             if desk is not None:
                 desk.begin()

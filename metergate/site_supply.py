@@ -66,8 +66,8 @@ class SiteDesk:
         assert not retain  # noqa: S101 - neither commands nor controls are
         match topic.rpartition("/")[2]:
             case "commands":
-                self._gateway.command(wire.decode(payload, CommandMessage))
+                self._gateway.orders.command(wire.decode(payload, CommandMessage))
             case "control":
-                self._gateway.go(wire.decode(payload, Control))
+                self._gateway.orders.go(wire.decode(payload, Control))
             case leaf:
                 _log.error("nothing takes this at a site", leaf=leaf)

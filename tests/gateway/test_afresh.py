@@ -86,8 +86,8 @@ async def test_a_meter_that_still_lacks_them_is_found_out_once_more(gateway: Gat
 
 
 async def test_open_promises_are_told_again_each_day_as_an_eviction_may_have_taken_them(gateway: Gateway):
-    await gateway._keep_promises()
-    await gateway._keep_promises()
+    await gateway._promises.tell()
+    await gateway._promises.tell()
     gateway._field._ask_afresh(0)
     await gateway._recorder.commit()
     told = [unpack(item.payload).expectations for item in gateway._log.read(1, 100) if isinstance(item, Record)]
