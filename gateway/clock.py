@@ -43,7 +43,7 @@ class Clock:
     def check(self) -> Step | None:
         """Compare both clocks since the last check; call it each second or so. Returns the step, if there was one."""
         wall, monotonic = self._wall(), self._monotonic()
-        drift = (wall - self._last_wall) / SECOND - (monotonic - self._last_monotonic)
+        drift = self._drift(wall, monotonic)
         self._last_wall, self._last_monotonic = wall, monotonic
         if abs(drift) <= STEP_LIMIT_S:
             return None
@@ -53,5 +53,10 @@ class Clock:
 
     @property
     def suspect(self) -> bool:
-        """Tell whether what is stamped now may be wrong."""
-        return self._monotonic() < self._quiet_from or self._wall() < self._floor
+        """Tell whether what is stamped now may be wrong: a step counts at once, before `check` has noticed it."""
+        wall, monotonic = self._wall(), self._monotonic()
+        stepped = abs(self._drift(wall, monotonic)) > STEP_LIMIT_S
+        return stepped or monotonic < self._quiet_from or wall < self._floor
+
+    def _drift(self, wall: int, monotonic: float) -> float:
+        return (wall - self._last_wall) / SECOND - (monotonic - self._last_monotonic)

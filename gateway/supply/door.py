@@ -18,6 +18,8 @@ from metering.supply_states import Cause, State
 from trust.authority import Authorised, Authority, NotAuthorisedError
 
 REFUSALS_A_MINUTE = 60  # told one by one; more are counted: a flood must not fill the log
+ANSWER_AGAIN_S = 4.0  # for one command: a head-end repeats it after 5 s at the earliest, and more often nobody needs it
+MAX_ANSWERED = 20_000  # commands whose last answer is remembered
 
 logger = structlog.get_logger(__name__)
 
@@ -33,6 +35,7 @@ class Door:
         self._now = now
         self._has_meter = has_meter
         self._told: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
+        self._answered: dict[str, float] = {}
         self._chance = random.SystemRandom()
         self.refused = 0
 
@@ -40,7 +43,8 @@ class Door:
         """Take a command in, or refuse it; a known one is answered as it stands. Raises `StorageError`."""
         held = self._account.record.held.get(message.id)
         if held is not None and held.body == message.body:
-            await self._account.report(message.id, held.state, held.cause, held.why)  # it was not heard the first time
+            if self._is_to_be_answered(message.id):  # it was not heard the first time, or somebody replays it
+                await self._account.report(message.id, held.state, held.cause, held.why, again="it came again")
             return
         if authority is None:
             await self._refuse(message.id, "no trust document is installed here: metergate trust install")
@@ -73,6 +77,15 @@ class Door:
             self._recorder.raise_event(events.RESTORES_STAGGERED, command.device, command=command.id)
         await self._account.report(command.id, State.ACCEPTED, Cause.GATEWAY_ACCEPTED, "", act_at=str(at))
         return None
+
+    def _is_to_be_answered(self, name: str) -> bool:
+        clock = asyncio.get_running_loop().time()
+        if clock - self._answered.get(name, -ANSWER_AGAIN_S) < ANSWER_AGAIN_S:
+            return False
+        if len(self._answered) >= MAX_ANSWERED:
+            self._answered.clear()
+        self._answered[name] = clock
+        return True
 
     async def _refuse(self, name: str, why: str) -> None:
         """Answer a command that is not taken in; of a flood only some."""

@@ -13,7 +13,7 @@ from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
 from headend.supply.command import Command
 from headend.supply.steps import Step, advanced, command_of, move, row_of
-from headend.webhooks import enqueue
+from headend.webhooks import Outgoing, enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, NOT_SENT, Cause, State
 
@@ -221,9 +221,14 @@ class Book:
 
         self._database.write(change)
 
-    def tell(self, *entries: Entry) -> None:
-        """Tell the audit what moves nothing."""
-        self._database.write(lambda connection: append(connection, entries))
+    def tell(self, *entries: Entry, alert: Outgoing | None = None) -> None:
+        """Tell the audit what moves nothing, and others where somebody should look."""
+
+        def keep(connection: sa.Connection) -> None:
+            append(connection, entries)
+            enqueue(connection, *([alert] if alert is not None else []))
+
+        self._database.write(keep)
 
     def _select(
         self, where: sa.ColumnElement[bool], *, limit: int | None = None, order: Sequence[Any] = ()

@@ -20,10 +20,11 @@ from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
 from headend.supply.judging import refusal
 from headend.supply.steps import Step
+from headend.supply.strangers import Strangers, told_of
 from metering import timing, wire
 from metering.model import SECOND, JournalEntry
 from metering.supply import WITHHOLDING, Go, Hours
-from metering.supply_states import NOT_SENT, Cause, NoSuchTransitionError, State, after
+from metering.supply_states import FINAL, NOT_SENT, Cause, NoSuchTransitionError, State, after
 from metering.wire import Control
 
 TICK_S = 0.5
@@ -31,8 +32,6 @@ AT_ONCE = 500  # commands that are looked at together
 FIRST_WAIT_S = 5.0  # until a command without an answer is sent again; doubled each time
 LONGEST_WAIT_S = 300.0
 MAX_ASKED = 20_000  # commands that ask for a go and wait for it
-MAX_DETAILS = 16  # of what a gateway tells with one entry
-MAX_DETAIL = 8_000  # characters of one
 
 ACTOR = "head-end"
 _log = structlog.get_logger(__name__)
@@ -49,6 +48,7 @@ class Dispatch:
         self._asked: set[str] = set()
         self._told: dict[str, str] = {}  # why a command has no go: told to the audit once
         self._lock = threading.Lock()
+        self._strangers = Strangers(self._book, clock)
 
     def handlers(self) -> dict[str, Handler]:
         """Return what takes which kind of journal entries."""
@@ -172,7 +172,7 @@ class Dispatch:
         for gateway, entry in entries:
             command = self._book.get(entry.id)
             if command is None or command.gateway != gateway:
-                _log.warning("a gateway tells of a command that is not its own", gateway=gateway, command=entry.id[:64])
+                self._strangers.heard(gateway, entry)
             elif entry.state == "asks-go":
                 with self._lock:
                     self._asked.add(entry.id) if len(self._asked) < MAX_ASKED else None
@@ -182,15 +182,14 @@ class Dispatch:
     def _follow(self, command: Command, entry: JournalEntry) -> None:
         """Move a command as its gateway tells; what does not fit its state is kept as history."""
         actor = f"gateway:{command.gateway}"
-        detail = {key[:64]: value[:MAX_DETAIL] for key, value in list(entry.detail.items())[:MAX_DETAILS]}
-        why = detail.pop("why", "")[:1000]
-        cause = detail.pop("cause", "")
+        why, cause, detail = told_of(entry)
         try:
             if command.state in NOT_SENT or str(after(command.state, Cause(cause))) != entry.state:
                 raise NoSuchTransitionError(f"{entry.state} does not follow {command.state}")
             self._book.move(command.id, Step(Cause(cause), actor, self._clock(), why, detail | {"at": entry.at}))
         except ValueError:  # no such transition, or a cause of another version
-            if entry.state != command.state or cause == "limit-given-back":
+            replayed = "again" in detail and command.state in FINAL  # nobody sends here what is at its end
+            if entry.state != command.state or cause == "limit-given-back" or replayed:
                 body = {"state": entry.state[:64], "cause": cause[:64], "why": why, "at": entry.at} | detail
                 self._book.tell(Entry(self._clock(), actor, "command-told", command.id, command.region, body))
 

@@ -44,6 +44,14 @@ def test_a_step_is_told_with_its_size_and_makes_readings_suspect_until_it_was_qu
     assert not clock.suspect
 
 
+def test_a_step_counts_before_it_was_noticed() -> None:
+    hands = Hands()
+    clock = hands.clock()
+    hands.pass_time(0.1, wall=-7200.0)
+    assert clock.suspect
+    assert clock.check() is not None
+
+
 def test_a_clock_before_the_newest_record_of_the_log_is_suspect_until_it_is_past_it() -> None:
     hands = Hands()
     clock = hands.clock(floor=hands.wall + 10 * SECOND)

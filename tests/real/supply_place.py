@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from paho.mqtt import client as paho
 
 from api.app import create_app
 from headend.authority import key_of_private, new_key
@@ -231,18 +232,20 @@ class SupplyPlace:
 
     # --- who attacks --------------------------------------------------------------------------------------------------
 
-    def attacker(self, identity: str = HEADEND) -> MqttConnection:
+    def attacker(
+        self, identity: str = HEADEND, on_message: Callable[[paho.MQTTMessage], object] = repr
+    ) -> MqttConnection:
         """Return a connection of its own with somebody's stolen certificate."""
         folder = self.folder
         settings = MqttSettings(
             "127.0.0.1",
-            "attacker",
+            f"attacker-{identity}",
             self._port,
             ca_file=folder / "ca.pem",
             cert_file=folder / f"{identity}.pem",
             key_file=folder / f"{identity}.key",
         )
-        return MqttConnection(settings, _nothing)
+        return MqttConnection(settings, on_message)
 
 
 def facts(delivered_days: int = 14) -> dict[str, object]:
@@ -263,7 +266,3 @@ def command_topic(gateway: str = "gw1") -> str:
 def body_of(entry: Mapping[str, Any]) -> str:
     """Return an audit entry's body as text, to be searched."""
     return json.dumps(entry["body"])
-
-
-def _nothing(_message: object) -> None:
-    return None

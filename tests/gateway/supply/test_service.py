@@ -20,6 +20,7 @@ A = Action
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.supply.progress.LOOK_ARMED_S", 0.2)
+    monkeypatch.setattr("gateway.supply.door.ANSWER_AGAIN_S", 0.0)
 
 
 @pytest.fixture
