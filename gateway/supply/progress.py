@@ -159,11 +159,21 @@ class Progress:
         return await self._executor.settle(meter, command, binding, back) if meter is not None else None
 
     async def _end(self, command: SupplyCommand, result: Result) -> None:
-        """Take up what became of a command, and what follows for the account of what is withheld."""
+        """Take up what became of a command, and what follows for the account of what is withheld.
+
+        What was to give back and is not as asked is not over: it is looked at again, and ordered again (DOMAIN 21).
+        """
+        if result.cause is Cause.NOT_AS_ASKED and self._goes_on(command):
+            await self._move(command, Cause.OUTCOME_LOST, f"{result.why}; it is looked at again", **result.detail)
+            self._pauses.later(command.id)
+            return
         items = upon_end(command, result.cause, self._record, self._out.now())
         await self._move(command, result.cause, result.why, *items, **result.detail)
         self._pauses.end(command.id)
         self._goes.forget(command.id)
+
+    def _goes_on(self, command: SupplyCommand) -> bool:
+        return command.action in RESTORING and self._record.held[command.id].state is State.EXECUTING
 
     # --- for all of it ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.supply.executor import Step
 from gateway.supply.record import Record
 from metering import timing
 from metering.model import SECOND
@@ -19,20 +20,10 @@ from tests.gateway.supply.edge import DEVICES, Desk, Street, keys_of, street
 
 pytestmark = pytest.mark.fault
 SCRIPT = Path(__file__).with_name("supply_process.py")
-# Where a process dies: between any two steps of a command, and before and after each thing that it writes down.
-STEPS = [
-    ("before-put", 0),
-    ("after-put", 0),
-    ("identified", 0),
-    ("state-read", 0),
-    ("registers-read", 0),
-    ("before-put", 1),
-    ("intended", 0),
-    ("sent", 0),
-    ("read-back", 0),
-    ("registers-after", 0),
-    ("before-put", 2),
-    ("after-put", 2),
+# Where a process dies: at every step of the executor, and before and after each thing that is written down (taken in,
+# meant to do, ended).
+STEPS = [(str(step), 0) for step in Step] + [
+    (place, number) for number in range(3) for place in ("before-put", "after-put")
 ]
 RUN_S = 60
 
@@ -172,10 +163,10 @@ async def test_two_hundred_kills_for_each_protocol(tmp_path: Path, device: str):
             case = Case(place, tmp_path / str(number))
             message = case.desk.message(case.desk.command(device, Action.DISCONNECT))
             commands = case.write([message])
-            step, passes = chance.choice(STEPS)
-            if number % 2:
-                await case.run(commands, step, passes)
-            else:
-                await case.run(commands, kill_after=chance.uniform(0.3, 1.5))
+            for _ in range(chance.randint(1, 3)):  # it may die again while it settles
+                if chance.random() < 0.5:
+                    await case.run(commands, *chance.choice(STEPS))
+                else:
+                    await case.run(commands, kill_after=chance.uniform(0.3, 1.5))
             assert await case.run(commands) == 0
             case.agrees(device, message)

@@ -114,6 +114,18 @@ async def test_a_meter_that_confirms_and_does_not_do_it_has_failed(
         assert edge.service.account.record.openings == {}
 
 
+async def test_a_restore_that_was_not_done_is_ordered_again_until_it_is(place: Street, tmp_path: Path):
+    async with Edge(tmp_path, place, Desk(place), verify_s=0.3) as edge:
+        await edge.order("modbus", A.DISCONNECT)
+        place.relay.misdeed = "deaf"
+        command = edge.desk.command("modbus", A.RESTORE)
+        await edge.service.take(edge.desk.message(command, "payments"))
+        await edge.ended(command.id, State.UNKNOWN)
+        place.relay.misdeed = ""
+        assert (await edge.ended(command.id)).state is State.VERIFIED
+        assert place.on("modbus")
+
+
 async def test_a_slow_relay_is_waited_for(place: Street, tmp_path: Path):
     place.relay.delay_s = 1.0
     async with Edge(tmp_path, place, Desk(place)) as edge:

@@ -1,0 +1,354 @@
+"""Commands, approvals, crashes and meters in any order: what supply control at the gateway never does, whatever comes.
+
+Each rule is something that happens; the invariants are judged when an order leaves and after every rule.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from collector.capabilities import Order
+from gateway.supply.executor import Step
+from gateway.supply.items import Held
+from gateway.supply.record import Record
+from gateway.supply.trust_file import TrustFile
+from metering.model import SECOND
+from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage, Go, SupplyCommand, canonical
+from metering.supply_states import FINAL, State
+from tests.gateway.supply.virtual import SimMeter, World, inline
+from trust import document as trusted
+from trust.document import Binding, Caps, Holder, Service, TrustDocument
+from trust.keys import SigningKey
+from trust.signatures import Kind, sign
+
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it dies before its first step
+A = Action
+PEOPLE = ("anna", "ben", "cleo", "dora", "emil", "payments", "eve")
+KEYS = {name: SigningKey.generate() for name in PEOPLE}
+HOLDERS = {name: Holder(name, str(key.public)) for name, key in KEYS.items()}
+DEVICES = ("m1", "m2", "m3")
+NEVER_CUT = "MP-3"
+CAPS = Caps(2, 3, 1000)
+HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
+DOCUMENT = TrustDocument(
+    "gw1",
+    1,
+    1,
+    2,
+    (HOLDERS["dora"], HOLDERS["emil"]),
+    2,
+    (HOLDERS["anna"], HOLDERS["ben"], HOLDERS["cleo"]),
+    CAPS,
+    (Service("payments", str(KEYS["payments"].public), 3),),
+    never_cut=(NEVER_CUT,),
+    bindings=tuple(Binding(f"MP-{each[1]}", each, each, f"serial:{each}", 0, 1000) for each in DEVICES),
+)
+SIGNED = sign(trusted.canonical(DOCUMENT), Kind.TRUST, [KEYS["dora"], KEYS["emil"]])
+SIGNERS = st.sampled_from(
+    [("anna", "ben"), ("anna", "cleo"), ("anna",), ("anna", "anna"), ("payments",), ("anna", "payments"), ("eve",)]
+)
+ORDERS = st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.RESTORE, A.RESTORE, A.LIMIT, A.UNLIMIT, A.RECONNECT, A.ARM])
+FAULTS = ["lost", "late", "late-and-lost", "ignored", "dropped", "refused", "refused-and-done"]
+PLACES = [*(str(step) for step in Step), "before-put", "after-put"]
+
+
+def install(folder: Path) -> TrustFile:
+    trust = TrustFile(folder, "gw1")
+    if trust.document is None:
+        trust.install(SIGNED)
+    return trust
+
+
+class Judged(World):
+    """A world in which every order that leaves is judged by what it may and may not be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sent: list[tuple[str, str]] = []  # command, action
+        self.cuts: list[int] = []  # by the gateway's clock
+        self.signers: dict[str, tuple[str, ...]] = {}
+        self.goes: dict[str, list[tuple[int, float]]] = {}
+        super().__init__(folder, install)
+
+    def acts(self, meter: SimMeter, order: Order) -> None:
+        assert meter.read, "an order after an order whose outcome nobody has read"
+        assert not meter.identity.endswith("stranger"), "an order to another meter"
+        assert not self.dry_run_now, "an order in a dry run"
+        name = self.executing(meter.device)
+        if not name:  # a limit's end: the signed limit has ordered it
+            kept = Record(self.folder / "record").limits[meter.device]
+            assert order.action is A.UNLIMIT
+            assert self.now() >= kept.until
+            return
+        held = Record(self.folder / "record").held[name]
+        assert held.state is State.EXECUTING, "an order whose intent is not on the disk"
+        assert self.now() < held.command.expires_at, "an order after its expiry"
+        if held.command.action in WITHHOLDING:
+            self._withholds(name, held)
+        else:
+            assert self.signers[name], "nobody signed"
+        self.sent.append((name, str(order.action)))
+
+    @property
+    def dry_run_now(self) -> bool:
+        return bool(self.service._out.dry_run)
+
+    def _withholds(self, name: str, held: Held) -> None:
+        command = held.command
+        assert name not in {sent for sent, _ in self.sent}, "an order twice"
+        persons = set(self.signers[name]) & {"anna", "ben", "cleo"}
+        assert len(persons) >= DOCUMENT.k
+        assert command.requester not in persons
+        assert command.point != NEVER_CUT
+        assert not self.lockout
+        assert self.trusted
+        given = self.goes.get(name, [])
+        assert any(0 <= self.now() - at <= 60 * SECOND and self.time - come <= 60 for at, come in given)
+        self.cuts.append(self.now())
+        for span, most in ((HOUR, CAPS.per_hour), (DAY, min(CAPS.per_day, 3))):
+            assert sum(at >= self.now() - span for at in self.cuts) <= most, "above its caps"
+
+
+class Supply(RuleBasedStateMachine):
+    """Whatever may happen to a gateway that holds commands for three meters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(asyncio, "to_thread", inline)
+        for name in ("fsync", "fdatasync"):  # the machine itself does not die here
+            self._patch.setattr(os, name, lambda _: None)
+        self.folder = Path(tempfile.mkdtemp(prefix="supply"))
+        self.world = Judged(self.folder)
+        self.offsets = [0]  # every one that the gateway's clock had
+        self.numbers = itertools.count(1)
+        self.messages: list[tuple[SupplyCommand, CommandMessage]] = []
+
+    def teardown(self) -> None:
+        try:
+            self._all_is_well()
+        finally:
+            self.world.drop()
+            self._patch.undo()
+            shutil.rmtree(self.folder)
+
+    @initialize(modes=st.tuples(*[st.sampled_from([1, 2, 3, 4, 5, 6])] * 3))
+    def meters_hang_there(self, modes: tuple[int, ...]) -> None:
+        for meter, mode in zip(self.world.meters.values(), modes, strict=True):
+            meter.mode = mode
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    @rule(
+        device=st.sampled_from(DEVICES),
+        action=ORDERS,
+        signers=SIGNERS,
+        requester=st.sampled_from(["cleo", "zoe"]),
+        reason=st.sampled_from(["debt", "debt", "safety", "request"]),
+        valid_s=st.sampled_from([3, 30, 600, 7200]),
+        limit=st.tuples(st.sampled_from([500, 2000, 3000]), st.sampled_from([2, 60, 900])),
+        go=st.booleans(),
+    )
+    def a_command_comes(
+        self,
+        device: str,
+        action: Action,
+        signers: tuple[str, ...],
+        requester: str,
+        reason: Any,  # noqa: ANN401 - a literal
+        valid_s: int,
+        limit: tuple[int, int],
+        *,
+        go: bool,
+    ) -> None:
+        world, number, now = self.world, next(self.numbers), self.world.now()
+        limits = {"limit_w": limit[0], "limit_until": now + limit[1] * SECOND} if action is A.LIMIT else {}
+        command = SupplyCommand(
+            f"c{number}",
+            action,
+            f"MP-{device[1]}",
+            device,
+            device,
+            0,
+            "gw1",
+            reason,
+            requester,
+            f"{number:032x}",
+            number,
+            now,
+            now + valid_s * SECOND,
+            floor_w=1000,
+            **limits,
+        )
+        body = canonical(command)
+        message = CommandMessage(command.id, body, sign(body, Kind.COMMAND, [KEYS[each] for each in signers]))
+        self.messages.append((command, message))
+        world.signers[command.id] = signers
+        world.give(world.service.take(message))
+        if go:
+            self._go(command.id)
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data())
+    def a_message_comes_again(self, data: st.DataObject) -> None:
+        _, message = data.draw(st.sampled_from(self.messages))
+        self.world.give(self.world.service.take(message))
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), old_s=st.sampled_from([0, 0, 0, 30, 70]))
+    def a_go_comes(self, data: st.DataObject, old_s: int) -> None:
+        command, _ = data.draw(st.sampled_from(self.messages))
+        self._go(command.id, old_s)
+
+    def _go(self, name: str, old_s: int = 0) -> None:
+        world = self.world
+        go = Go(name, world.now() - old_s * SECOND)
+        world.goes.setdefault(name, []).append((go.at, world.time))
+        world.give(world.hear(go))
+
+    # --- time, crashes, clocks ----------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 2.0, 10.0, 10.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.run(seconds)
+
+    @rule(seconds=st.sampled_from([100.0, 900.0, 4000.0]))
+    def the_machine_sleeps(self, seconds: float) -> None:
+        self.world.time += seconds
+        self.world.run(2.0)
+
+    @rule(ticks=st.integers(0, 120), torn=st.booleans(), away_s=st.sampled_from([0.0, 1.0, 60.0]))
+    def the_gateway_dies_at_an_await(self, ticks: int, torn: bool, away_s: float) -> None:  # noqa: FBT001 - drawn
+        world = self.world
+        world.ticks(ticks)
+        world.torn = torn
+        world.crash()
+        world.time += away_s
+        world.calm()
+
+    @rule(place=st.sampled_from(PLACES), passes=st.integers(0, 2), seconds=st.sampled_from([1.0, 10.0]))
+    def the_gateway_dies_at_a_step(self, place: str, passes: int, seconds: float) -> None:
+        self.world.cut_at = (place, passes)
+        self.world.run(seconds)
+        self.world.cut_at = ("", 0)
+
+    @rule(seconds=st.sampled_from([-7200, -60, 45, 3700, 200_000]))
+    def the_clock_is_set(self, seconds: int) -> None:
+        self.world.offset += seconds * SECOND
+        self.offsets.append(self.world.offset)
+        self.world.calm()
+
+    @rule()
+    def the_clock_is_doubted_or_trusted(self) -> None:
+        self.world.trusted = not self.world.trusted
+
+    @rule()
+    def the_lockout_is_turned(self) -> None:
+        self.world.lockout = "" if self.world.lockout else "the key switch"
+
+    @rule()
+    def it_runs_dry_or_not(self) -> None:
+        self.world.dry_run = not self.world.dry_run
+        self.world.crash()
+
+    # --- meters -------------------------------------------------------------------------------------------------------
+
+    @rule(device=st.sampled_from(DEVICES), fault=st.sampled_from(FAULTS))
+    def a_meter_does_its_next_order_wrong(self, device: str, fault: str) -> None:
+        self.world.meters[device].faults.append(fault)
+
+    @rule(device=st.sampled_from(DEVICES), count=st.integers(1, 6))
+    def a_meter_is_silent(self, device: str, count: int) -> None:
+        self.world.meters[device].silent = count
+
+    @rule(device=st.sampled_from(DEVICES))
+    def a_meter_loses_its_power_or_has_it_again(self, device: str) -> None:
+        meter = self.world.meters[device]
+        meter.power = not meter.power
+
+    @rule(device=st.sampled_from(DEVICES))
+    def another_meter_answers_or_the_right_one_again(self, device: str) -> None:
+        meter = self.world.meters[device]
+        meter.identity = f"serial:{device}" if meter.identity.endswith("stranger") else "serial:stranger"
+
+    @rule(device=st.sampled_from(DEVICES), cause=st.sampled_from(["manual_reconnect", "manual_disconnect"]))
+    def a_hand_moves_the_switch(self, device: str, cause: str) -> None:
+        self.world.meters[device].by_hand(cause)
+
+    # --- what is always so --------------------------------------------------------------------------------------------
+
+    @invariant()
+    def relay_and_record_agree_once_settled(self) -> None:
+        for device, meter in self.world.meters.items():
+            meter.settle()
+            if not self._settled(device, meter):
+                continue
+            record = self.world.record
+            if not meter.touched:
+                assert (device in record.openings) == (not meter.output), device
+                if meter.opened_by:
+                    opener = record.held[meter.opened_by]
+                    assert opener.state is State.VERIFIED, (opener.command.action, opener.state)
+            if meter.output and not any(held.state is State.ARMED for held in record.held.values()):
+                meter.touched = meter.touched and device in record.openings
+            assert (device in record.limits) == (meter.normal != meter.base), device
+            assert (device in record.limits) == (device in record.limited), device
+
+    def _settled(self, device: str, meter: SimMeter) -> bool:
+        states = [held.state for held in self.world.record.held.values() if held.command.device == device]
+        return meter.late is None and not {State.EXECUTING, State.UNKNOWN, State.ARMED} & set(states)
+
+    @invariant()
+    def nothing_that_gives_back_is_dropped(self) -> None:
+        for held in self.world.record.held.values():
+            if held.command.action in RESTORING:
+                assert held.state not in {State.SUPERSEDED, State.CANCELLED, State.FAILED}, held.state
+            if held.command.action in WITHHOLDING and held.command.point == NEVER_CUT:
+                assert held.state is not State.VERIFIED or held.does == ""
+
+    def _all_is_well(self) -> None:
+        """Put everything right: then all comes to its end, and every limit is given back."""
+        world = self.world
+        world.trusted, world.lockout, world.dry_run = True, "", False
+        for meter in world.meters.values():
+            meter.power, meter.silent, meter.identity = True, 0, f"serial:{meter.device}"
+            meter.faults.clear()
+        world.crash()
+        world.run(70.0)
+        world.time += 8000.0
+        world.offset = max(self.offsets)
+        world.run(140.0)
+        for held in world.record.held.values():
+            assert held.state in FINAL | {State.ARMED}, (held.command.id, held.state, held.why)
+        assert world.record.limits == {}
+        self.relay_and_record_agree_once_settled()
+
+
+TestShort = Supply.TestCase
+TestShort.settings = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.soak
+class TestLong(Supply.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(
+        max_examples=3_000,
+        stateful_step_count=60,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
