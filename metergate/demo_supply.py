@@ -51,7 +51,12 @@ def enrol(site: SiteFile, places: Places) -> None:
     trust.install(sign(canonical(wanted), Kind.TRUST, [_key(folder, CUSTODIAN)]))
 
 
-def write_requests(site: SiteFile, point: str) -> None:
+def switched(site: SiteFile) -> MeterSettings:
+    """Return the meter whose supply the demo's lines cut: a DLMS meter with a class 70 relay."""
+    return next(each for each in site.meter if each.dlms is not None)
+
+
+def write_requests(site: SiteFile) -> None:
     """Write what is asked of the API: a disconnect with what collections knows of the debt, and the way back."""
     folder = site.gateway.data / FOLDER
     now = timing.now()
@@ -64,7 +69,7 @@ def write_requests(site: SiteFile, point: str) -> None:
         ("disconnect", "disconnect", "debt", {"facts": facts}),
         ("restore", "restore", "paid", {}),
     ):
-        order: dict[str, Any] = {"point": point, "case": CASE, **more}
+        order: dict[str, Any] = {"point": switched(site).point, "case": CASE, **more}
         body = {"action": action, "reason": reason, "orders": [order]}
         (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(body)) + b"\n")
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from gateway.last import Shown
 from gateway.settings import MeterSettings
 from headend.tokens import SCOPES
-from metergate.demo_supply import supply_lines, write_requests
+from metergate.demo_supply import supply_lines, switched
 from metergate.parts import Parts
 from metering import timing
 from metering.model import SECOND
@@ -23,7 +23,7 @@ from metering.quality import is_valid
 
 REFRESH_S = 1.0
 PLAIN_S = 5.0
-ROOM_FOR_THE_REST = 56  # lines of a terminal besides the meters' own: headings, buses, tokens, curl lines
+ROOM_FOR_THE_REST = 6  # lines of a terminal besides meters, buses and hints: headings, and the line below the tables
 ENERGY = ("1-0:1.8.0*255", "1-0:1.8.1*255", "1-0:15.8.0*255", "1-0:21.8.0*255")
 POWER = ("1-0:16.7.0*255", "1-0:1.7.0*255", "1-0:36.7.0*255")
 
@@ -44,9 +44,10 @@ class DemoView:
 
         A terminal too low for both shows the hints first, and then as much of the table as it has room for.
         """
-        fits = self._console.is_terminal and self._console.height >= len(self._site_meters) + ROOM_FOR_THE_REST
+        hints = "\n".join(self._hints())
+        fits = self._console.is_terminal and self._has_room(hints.splitlines())
         if not fits:
-            print("\n".join(self._hints()), flush=True)
+            print(hints, flush=True)
         if not self._console.is_terminal:
             while not await _stopped(stop, PLAIN_S):
                 print(self._line(), flush=True)
@@ -54,6 +55,11 @@ class DemoView:
         with Live(console=self._console, auto_refresh=False) as live:
             while not await _stopped(stop, REFRESH_S):
                 live.update(self._picture(with_hints=fits), refresh=True)
+
+    def _has_room(self, hints: Sequence[str]) -> bool:
+        """Tell whether the terminal has room for tables and hints, and no line of the hints is cut in the middle."""
+        lines = len(self._site_meters) + len(self._parts.site.bus) + len(hints) + ROOM_FOR_THE_REST
+        return self._console.height >= lines and self._console.width > max(map(len, hints))
 
     def _hints(self) -> list[str]:
         meters = f"{len(self._site_meters)} meters, broker {self._broker or 'none'}"
@@ -80,8 +86,7 @@ class DemoView:
 
     def _supply_hints(self) -> list[str]:
         """Return how to see a meter go dark: what collections, two approvers and the payment desk would do."""
-        meter = next(each for each in self._site_meters if each.dlms is not None)
-        write_requests(self._parts.site, meter.point)
+        meter = switched(self._parts.site)
         program = "metergate" if which("metergate") else f"'{sys.executable}' -m metergate"
         lines = supply_lines(self._parts.site, meter, self._tokens, program)
         return [

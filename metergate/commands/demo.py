@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from headend.tokens import SCOPES, TokenBook
 from metergate.demo_site import demo_site, store_keys
-from metergate.demo_supply import APPROVERS, enrol
+from metergate.demo_supply import APPROVERS, enrol, write_requests
 from metergate.demo_view import DemoView
 from metergate.gaps import count_gaps
 from metergate.http import bind, serve
@@ -55,6 +55,7 @@ async def _run_over(listening: socket.socket, api: str, data: Path, stop: asynci
         site = demo_site(places, data, api)
         store_keys(site, places)
         enrol(site, places)
+        write_requests(site)
         parts = build(site, with_api=True)
         try:
             await _watch(parts, places, listening, stop, seconds)
