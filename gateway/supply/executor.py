@@ -26,7 +26,8 @@ from metering.supply_states import Cause
 from trust.document import Binding
 
 VERIFY_S = 30.0  # how long a relay may take until it is as asked
-POLL_S = 2.0  # between two looks; the bus is free meanwhile
+POLL_S = 2.0  # between two looks at most; the bus is free meanwhile
+FIRST_POLL_S = 0.2  # between the first two; then twice as long each time, as most relays are quick
 
 
 class Step(StrEnum):
@@ -212,8 +213,9 @@ class Executor:
         """Return the last state that was seen. Raises `MeterError` where the last look failed."""
         loop = asyncio.get_running_loop()
         end = loop.time() + patience_s
+        pause = min(FIRST_POLL_S, self._poll_s)
         while True:
-            last = loop.time() + self._poll_s > end
+            last = loop.time() + pause > end
             try:
                 state, seen = await self._look(attempt, identify=settles)
             except MeterError:
@@ -222,7 +224,8 @@ class Executor:
             else:
                 if last or seen != "not-yet":
                     return state, seen
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._poll_s)
 
     async def _look(self, attempt: _Attempt, *, identify: bool) -> tuple[SupplyState, Outcome]:
         async def job(talk: Talk) -> tuple[SupplyState, Outcome]:

@@ -31,6 +31,8 @@ BARS: dict[str, tuple[str, str]] = {
     "receipt-delay": ("receipt_delay", "run"),
     "drain": ("drain", "run"),
     "headend-memory": ("headend_memory", "run"),
+    "supply-tcp": ("supply_tcp", "run"),
+    "supply-bus": ("supply_bus", "run"),
 }
 
 
