@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -35,6 +35,9 @@ VALID_S = 600
 OTHERS = 40  # meters that nobody reads: the cap of a day is a share of all meters
 
 
+Tables = dict[str, list[dict[str, object]]]  # buses and meters
+
+
 class Heard(NamedTuple):
     """One exchange on a wire: when it began and ended (`time.monotonic`), what was asked, bytes of the reply."""
 
@@ -50,9 +53,9 @@ class Site:
     def __init__(
         self,
         data: Path,
-        tables: dict[str, object],
+        tables: Tables,
         bindings: Sequence[Binding],
-        secrets: Mapping[str, dict[str, bytes]],
+        secrets: dict[str, dict[str, bytes]],
     ) -> None:
         master = data / "master.key"
         master.write_text(make_master())
@@ -162,7 +165,7 @@ class Site:
         return begun, time.monotonic()
 
 
-def _with_others(tables: dict[str, list[dict[str, object]]]) -> dict[str, object]:
+def _with_others(tables: Tables) -> dict[str, object]:
     bus = {"id": "silent", "kind": "tcp", "host": "127.0.0.1", "port": 9}
     others = [
         {"id": f"o{number}", "bus": "silent", "unit": number, "profile": "eastron_sdm630"}

@@ -9,7 +9,7 @@ import structlog
 import uvloop
 
 from bench.row import Row
-from bench.supply_site import Site
+from bench.supply_site import Site, Tables
 from metering.supply import Action
 from simulators.dlms_meter import DlmsMeter, DlmsSettings
 from simulators.dlms_security import GMAC_CLIENT, test_keys
@@ -49,7 +49,7 @@ async def _measure(folder: Path) -> list[float]:
     server = DlmsTcpServer({1: meter}, framing="wrapper")
     _, port = await server.start()
     known = test_keys()
-    tables: dict[str, list[dict[str, object]]] = {
+    tables: Tables = {
         "bus": [{"id": "b1", "kind": "wrapper", "host": "127.0.0.1", "port": port}],
         "meter": [
             {
