@@ -9,8 +9,13 @@ import structlog
 from gateway.memories import Memories
 from gateway.recorder import Recorder
 from gateway.supply.service import SupplyService
+from metering.errors import StorageError
 from metering.supply import CommandMessage, Go
 from metering.wire import Control
+
+# Supply commands that are judged at once. What comes above that is let go: whoever is a head-end sends it again until
+# it is answered, and nobody else can fill the memory.
+MAX_TAKING = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +34,8 @@ class Orders:
         self._supply = supply
         self._memories = memories
         self._spawn = spawn
+        self._taking = 0
+        self.let_go = 0
 
     def controls(self) -> Mapping[str, Callable[[Control], None]]:
         """Return what takes which kind of controls."""
@@ -45,7 +52,19 @@ class Orders:
 
     def command(self, message: CommandMessage) -> None:
         """Take a supply command in. It is answered by the journal, whatever becomes of it."""
-        self._spawn(self._supply.take(message))
+        if self._taking >= MAX_TAKING:
+            self.let_go += 1
+            return
+        self._taking += 1
+        self._spawn(self._take(message))
+
+    async def _take(self, message: CommandMessage) -> None:
+        try:
+            await self._supply.take(message)
+        except StorageError as error:  # it is sent again until it is answered
+            _log.warning("a supply command cannot be taken in now", command=message.id[:64], reason=str(error))
+        finally:
+            self._taking -= 1
 
     def go(self, control: Control) -> None:
         """Take up a head-end's word that policy still allows a supply command."""

@@ -15,10 +15,9 @@ from headend.state.store import State
 from headend.webhook_sender import Webhook
 from headend.webhooks import EVENTS, Event
 from metergate.site import ApiSettings, EmbeddedSettings, StoreSettings
-from metergate.supply_file import PolicySettings
+from metergate.supply_file import AuditSettings, PolicySettings
 from metering.errors import ConfigError
 from metering.secret import resolve_secret
-from trust.keys import SigningKey
 
 STATE_FILE = "state.db"
 HEADS_FILE = "audit-heads.jsonl"
@@ -84,18 +83,6 @@ class EnrolmentSettings(Strict):
     ca_cert: FilePath
     ca_key: Secret
     crl_file: FilePath | None = None
-
-
-class AuditSettings(Strict):
-    """Who signs the audit's heads: the head-end's own key (metergate key make)."""
-
-    key: Annotated[str, Field(pattern=r"^file:.+$")]
-    passphrase: Secret | None = None
-
-    def load(self) -> SigningKey:
-        """Return the key. Raises `ConfigError`."""
-        secret = resolve_secret(self.passphrase) if self.passphrase is not None else None
-        return SigningKey.load(Path(self.key.removeprefix("file:")), secret)
 
 
 class WebhookSettings(Strict):

@@ -12,7 +12,7 @@ from gateway.fields import FilePath, Secret, Strict, split_address
 from gateway.models import AnyProfile, load_any
 from gateway.settings import GatewayFile, MeterSettings
 from metergate.site_meters import check_meters
-from metergate.supply_file import PolicySettings, SiteSupply
+from metergate.supply_file import AuditSettings, PolicySettings, SiteSupply
 from metering.hosts import is_loopback
 from metering.model import Device, Installation, MeterPoint
 
@@ -65,6 +65,7 @@ class SiteFile(GatewayFile):
     api: ApiSettings = ApiSettings()
     supply: SiteSupply = SiteSupply()
     policy: PolicySettings = PolicySettings()
+    audit: AuditSettings | None = None
 
 
 def load_site(path: Path) -> SiteFile:

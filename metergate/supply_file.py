@@ -1,9 +1,14 @@
-"""What a file says of supply control at a head-end or a site: when a supply may be withheld. It opens nothing."""
+"""What a file says of supply control at a head-end or a site: when a supply may be withheld, who signs the audit."""
+
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from gateway.fields import FilePath, Id, Secret, Strict
 from gateway.settings import SupplySettings
+from metering.secret import resolve_secret
+from trust.keys import SigningKey
 
 
 class RuleSetChoice(Strict):
@@ -27,6 +32,18 @@ class PolicySettings(Strict):
     rule_sets: list[RuleSetChoice] = Field(default=[], max_length=1000)
     folder: FilePath | None = None  # with rule sets of one's own
     collections: CollectionsSettings | None = None
+
+
+class AuditSettings(Strict):
+    """Who signs the audit's heads: the head-end's own key (metergate key make)."""
+
+    key: Annotated[str, Field(pattern=r"^file:.+$")]
+    passphrase: Secret | None = None
+
+    def load(self) -> SigningKey:
+        """Return the key. Raises `ConfigError`."""
+        secret = resolve_secret(self.passphrase) if self.passphrase is not None else None
+        return SigningKey.load(Path(self.key.removeprefix("file:")), secret)
 
 
 class SiteSupply(SupplySettings):

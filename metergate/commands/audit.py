@@ -2,15 +2,18 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from headend.audit.chain import Head, Trail, as_json
 from headend.audit.heads import HeadsFile, open_head, read_heads
 from headend.audit.verify import Finding, verify
-from metergate.headend_file import HEADS_FILE, HeadendFile, load_headend, open_state
+from headend.state.store import State
+from metergate.headend_file import HEADS_FILE, STATE_FILE, is_headend, load_headend, open_state
 from metergate.parts import log_directory
+from metergate.site import load_site
+from metergate.supply_file import AuditSettings
 from metering.errors import ConfigError
 from storage.codec import unpack_journal
 from storage.inspect import records
@@ -18,6 +21,14 @@ from trust.keys import PublicKey
 from trust.signatures import BadSignatureError
 
 MAX_FORGED = 20  # heads that are told one by one
+
+
+class _Place(NamedTuple):
+    """Where a head-end, or a site that is its own, keeps its audit, and who signs its heads."""
+
+    data: Path
+    audit: AuditSettings | None
+    open: Callable[[], State]
 
 
 class _Found(NamedTuple):
@@ -28,22 +39,22 @@ class _Found(NamedTuple):
 
 
 def run_verify(file: Path, anchors: Path | None, keys: Sequence[str], *, from_log: bool) -> int:
-    """Verify the audit of a head-end; print what is wrong and return the exit code.
+    """Verify the audit of a head-end or a site; print what is wrong and return the exit code.
 
     Raises:
         ConfigError: the file is wrong, or there are heads and no key to hold them against.
         StorageError: state, log or anchors cannot be read.
 
     """
-    headend = load_headend(file)
+    place = _place(file)
     if anchors is not None and not anchors.exists():
         raise ConfigError(f"{anchors} is not there")
-    found = list(_heads(headend, anchors, from_log=from_log))
-    heads, forged = _opened(found, _keys(headend, keys, wanted=bool(found)))
-    with contextlib.closing(open_state(headend)) as state:  # opened after the heads were read: it reaches as far
+    found = list(_heads(place, anchors, from_log=from_log))
+    heads, forged = _opened(found, _keys(place, keys, wanted=bool(found)))
+    with contextlib.closing(place.open()) as state:  # opened after the heads were read: it reaches as far
         report = verify(Trail(state).all(), heads)
-    for place in forged[:MAX_FORGED]:
-        print(f"{place}: a head that no known key has signed")
+    for where in forged[:MAX_FORGED]:
+        print(f"{where}: a head that no known key has signed")
     for each in report.findings:
         print(_line(each))
     wrong = len(forged) + len(report.findings)
@@ -55,7 +66,7 @@ def run_verify(file: Path, anchors: Path | None, keys: Sequence[str], *, from_lo
 
 def run_export(file: Path, out: Path | None) -> None:
     """Write every entry as a line of JSON."""
-    with contextlib.closing(open_state(load_headend(file))) as state, contextlib.ExitStack() as stack:
+    with contextlib.closing(_place(file).open()) as state, contextlib.ExitStack() as stack:
         target = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
         for link in Trail(state).all():
             target.write(as_json(link) + b"\n")
@@ -74,13 +85,21 @@ def heads_of(directory: Path) -> list[bytes]:
     return [each.signed for each in _of_log(directory)]
 
 
+def _place(file: Path) -> _Place:
+    if is_headend(file):
+        headend = load_headend(file)
+        return _Place(headend.headend.data, headend.audit, lambda: open_state(headend))
+    site = load_site(file)
+    return _Place(site.gateway.data, site.audit, lambda: State.open(site.gateway.data / STATE_FILE))
+
+
 def _line(finding: Finding) -> str:
     return f"entry {finding.seq}: {finding.what}"
 
 
-def _heads(file: HeadendFile, anchors: Path | None, *, from_log: bool) -> Iterator[_Found]:
+def _heads(place: _Place, anchors: Path | None, *, from_log: bool) -> Iterator[_Found]:
     """Yield those that were kept here, and those that were asked for."""
-    data = file.headend.data
+    data = place.data
     yield from _numbered(data / HEADS_FILE, HeadsFile(data / HEADS_FILE).read())
     if anchors is not None:
         yield from _numbered(anchors, read_heads(anchors))
@@ -104,13 +123,13 @@ def _of_log(data: Path) -> Iterator[_Found]:
                 yield _Found(f"log, seq {record.seq}", entry.detail["head"].encode())
 
 
-def _keys(file: HeadendFile, texts: Sequence[str], *, wanted: bool) -> list[PublicKey]:
+def _keys(place: _Place, texts: Sequence[str], *, wanted: bool) -> list[PublicKey]:
     try:
         keys = [PublicKey.parse(text) for text in texts]
     except ValueError as error:
         raise ConfigError(f"--key: {error}") from None
-    if file.audit is not None:
-        keys.append(file.audit.load().public)
+    if place.audit is not None:
+        keys.append(place.audit.load().public)
     if wanted and not keys:
         raise ConfigError("signed heads are there, but neither [audit] key in the file nor --key says who signed them")
     return keys

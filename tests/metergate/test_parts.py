@@ -3,15 +3,23 @@ from pathlib import Path
 
 import pytest
 
+from headend.audit.chain import Entry, Trail
 from headend.kpi.figures import DAY
+from headend.readings import BadRequestError
+from headend.supply.making import Order, Request
+from headend.tokens import Grant
+from metergate.commands.audit import run_verify
 from metergate.commands.kpi import run_kpi
+from metergate.headend_file import HEADS_FILE
 from metergate.parts import build
 from metergate.site import SiteFile, load_site
 from metering import timing
 from metering.batch import Batch
 from metering.model import SECOND, Block, Column, Expectation, Kind, Layout, Source
 from metering.ports import ReadingsQuery
+from metering.supply import Action
 from storage.codec import pack
+from trust.keys import SigningKey
 
 LAYOUT = Layout(Kind.REGISTER, Source.POLL, 900, (Column("1-0:1.8.0*255", "kWh", -2, "int"),))
 
@@ -71,3 +79,49 @@ async def test_a_single_site_keeps_its_own_figures_of_collection(
     row, gaps = capsys.readouterr().out.splitlines()[2:]
     assert row.split()[2:4] + row.split()[4:6] == ["1", "96", "98.95", "%"]
     assert gaps == "gaps: 1 lost"
+
+
+SWITCHED = """
+[[bus]]
+id = "b"
+kind = "tcp"
+host = "127.0.0.1"
+port = 9
+[[meter]]
+id = "m1"
+bus = "b"
+unit = 1
+profile = "example_switched"
+point = "P"
+region = "js"
+serial = "7"
+"""
+CLERK = Grant("aaaaaaaa", "clerk", frozenset({"commands:request"}), ("js",))
+
+
+async def test_a_single_site_withholds_nothing_without_a_trust_document_and_keeps_its_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = SigningKey.generate()
+    key.save(tmp_path / "audit.pem")
+    file = tmp_path / "site.toml"
+    said = f'[audit]\nkey = "file:{tmp_path / "audit.pem"}"\n'
+    file.write_text(f'[gateway]\nid = "g"\ndata = "{tmp_path / "data"}"\n{said}{SWITCHED}')
+    parts = build(load_site(file), with_api=True)
+    try:
+        assert parts.office is not None
+        assert parts.office.supply is not None
+        assert parts.state is not None
+        with pytest.raises(BadRequestError, match="no trust document of g is known here"):
+            parts.office.supply.request(CLERK, "k", b"", Request(Action.DISCONNECT, "debt", [Order("P")]))
+        Trail(parts.state).write(Entry(1, "token:ab", "command-requested", "c1", "js", {}))
+        running = asyncio.create_task(parts.run())
+        heads = tmp_path / "data" / HEADS_FILE
+        while not heads.exists():  # noqa: ASYNC110 - the keeper writes it at its start
+            await asyncio.sleep(0.01)
+        parts.stop.set()
+        await running
+    finally:
+        parts.close()
+    assert run_verify(file, None, [], from_log=True) == 0
+    assert "1 entries" in capsys.readouterr().out
