@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.context import limiter, office
 from api.problems import ProblemError
 from headend.tokens import Grant
+from metering.errors import StorageError
 from metering.hosts import is_loopback
 
 _bearer = HTTPBearer(
@@ -37,11 +38,16 @@ async def _verify(request: Request, credentials: HTTPAuthorizationCredentials | 
     return grant
 
 
-def needs(*scopes: str) -> Callable[[Request, Credentials], Awaitable[Grant]]:
-    """Return a dependency that gives the grant of an asker who has one of these scopes, or answers 401 or 403."""
+def needs(*scopes: str, remembered: bool = False) -> Callable[[Request, Credentials], Awaitable[Grant]]:
+    """Return a dependency that gives the grant of an asker who has one of these scopes, or answers 401 or 403.
+
+    `remembered`: a token will do that was verified before, while the state does not answer; otherwise that is 503.
+    """
 
     async def dependency(request: Request, credentials: Credentials) -> Grant:
         grant = await _verify(request, credentials)
+        if grant.remembered and not remembered:
+            raise StorageError("tokens cannot be verified now", retry=True)
         if not grant.scopes.intersection(scopes):
             raise ProblemError(
                 403,

@@ -31,6 +31,8 @@ BUSY_TIMEOUT_MS = 5_000  # how long one process waits while another writes
 _TOKEN = re.compile(r"mg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _REGION = re.compile(r"(?:[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64})*)?")
 _Result = TypeVar("_Result")
+REMEMBERED_S = 86_400  # how long a token that was verified is known while the state does not answer
+MAX_REMEMBERED = 1_000  # tokens
 _NOBODY = hashlib.sha256(b"").digest()
 
 
@@ -41,6 +43,7 @@ class Grant(msgspec.Struct, frozen=True):
     name: str
     scopes: frozenset[str]
     regions: tuple[str, ...]
+    remembered: bool = False  # verified before, and not now: the state does not answer
 
 
 class TokenInfo(msgspec.Struct, frozen=True):
@@ -64,6 +67,7 @@ class TokenBook:
     def __init__(self, place: Path | State) -> None:
         """Open or create the file, readable by its owner alone, or use the state. Raises `StorageError`."""
         self._place = place if isinstance(place, State) else _open(place)
+        self._known: dict[str, _Known] = {}
 
     def create(
         self,
@@ -123,19 +127,41 @@ class TokenBook:
     def verify(self, plaintext: str, now: int | None = None) -> Grant | None:
         """Return what this token may do; None where it is malformed, unknown, expired or revoked.
 
-        The secret is compared in constant time, and an unknown id takes the same way as a known one.
+        The secret is compared in constant time, and an unknown id takes the same way as a known one. While the state
+        does not answer, a token that was verified in the last day is known still (`remembered`); any other raises
+        `StorageError`.
         """
         match = _TOKEN.fullmatch(plaintext)
         if match is None:
             return None
-        row = self._read(lambda connection: connection.execute(_BY_ID, {"identity": match[1]}).one_or_none())
-        given = hashlib.sha256(match[2].encode()).digest()
+        at, given = timing.now() if now is None else now, hashlib.sha256(match[2].encode()).digest()
+        try:
+            row = self._read(lambda connection: connection.execute(_BY_ID, {"identity": match[1]}).one_or_none())
+        except StorageError:
+            if (grant := self._remembered(match[1], given, at)) is None:
+                raise
+            return grant
+        self._known.pop(match[1], None)
         same = hmac.compare_digest(given, row.hash if row is not None else _NOBODY)
         if row is None or not same or row.revoked_at is not None:
             return None
-        if row.expires_at is not None and row.expires_at <= (timing.now() if now is None else now):
+        if row.expires_at is not None and row.expires_at <= at:
             return None
-        return Grant(row.id, row.name, frozenset(_texts(row.scopes)), _texts(row.regions))
+        grant = Grant(row.id, row.name, frozenset(_texts(row.scopes)), _texts(row.regions))
+        if len(self._known) < MAX_REMEMBERED:
+            self._known[match[1]] = _Known(given, grant, at, row.expires_at)
+        return grant
+
+    def _remembered(self, identity: str, given: bytes, now: int) -> Grant | None:
+        """Return what a token may do that was verified not long ago. Few may use it: it may have been revoked since."""
+        known = self._known.get(identity)
+        if known is None or not hmac.compare_digest(given, known.digest):
+            return None
+        if known.expires_at is not None and known.expires_at <= now:
+            return None
+        if not 0 <= now - known.at < REMEMBERED_S * 1_000_000:
+            return None
+        return msgspec.structs.replace(known.grant, remembered=True)
 
     def close(self) -> None:
         """Close the file; a state is closed by who opened it."""
@@ -159,6 +185,13 @@ class TokenBook:
                 return work(connection)
         except sa.exc.SQLAlchemyError as error:
             raise StorageError(f"the tokens cannot be written: {cause(error)}", retry=True) from error
+
+
+class _Known(msgspec.Struct, frozen=True):
+    digest: bytes
+    grant: Grant
+    at: int
+    expires_at: int | None
 
 
 _BY_ID = sa.select(tokens).where(tokens.c.id == sa.bindparam("identity"))

@@ -5,15 +5,20 @@ from pathlib import Path
 
 import structlog
 
+from headend.audit.spool import Spool
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State
 from headend.supply.book import Book
 from headend.supply.desk import SupplyDesk
+from headend.supply.outage import Outage
 from headend.supply.thresholds import Limits
 from metergate.headend_file import HeadendFile
 from metergate.policy import build_policy
+from metering import timing
 from trust.document import TrustDocument, accept
 from trust.keys import SigningKey
+
+KEPT_FILE = "restores-kept.jsonl"  # beside the log: what gives back while the state takes nothing
 
 _log = structlog.get_logger(__name__)
 
@@ -55,4 +60,5 @@ def build_desk(file: HeadendFile, state: State, registry: DatabaseRegistry) -> S
     limits = Limits(settings.user_per_hour, settings.user_per_day, settings.total_per_hour, settings.total_per_day)
     trust = TrustCopies(lambda gateway: settings.trust / f"{gateway}.json")
     policy = build_policy(file.policy, state, registry)
-    return SupplyDesk(Book(state), registry, trust, policy, limits, service)
+    outage = Outage(Spool(file.headend.data / KEPT_FILE), timing.now)
+    return SupplyDesk(Book(state), registry, trust, policy, limits, service, outage=outage)

@@ -28,6 +28,10 @@ router = APIRouter(prefix="/v1", tags=["supply"])
 
 Requester = Annotated[Grant, Depends(needs("commands:request"))]
 Approver = Annotated[Grant, Depends(needs("commands:approve"))]
+# What gives back goes on while the state does not answer, so that those who ask for it are known still.
+Restorer = Annotated[Grant, Depends(needs("commands:request", remembered=True))]
+RestoreApprover = Annotated[Grant, Depends(needs("commands:approve", remembered=True))]
+Follower = Annotated[Grant, Depends(needs("readings:read", remembered=True))]
 _NONE = [Depends(no_parameters())]
 _PROBLEMS = responses(400, 401, 403, 404, 422, 503)
 _SIGNED = {"content": {"application/jose+json": {"schema": {"type": "object"}}}, "required": True}
@@ -89,7 +93,7 @@ class Listed(Strict):
 @router.post("/commands", dependencies=_NONE, status_code=201, responses={201: _MADE, **_PROBLEMS})
 async def request_commands(
     request: Request,
-    grant: Requester,
+    grant: Restorer,
     body: CommandBody,
     idempotency_key: Annotated[str, Header(min_length=1, max_length=128)],
 ) -> Response:
@@ -108,7 +112,7 @@ async def list_commands(request: Request, grant: Reader, listed: Annotated[Liste
 
 
 @router.get("/commands/{command}", dependencies=_NONE, responses={200: _ONE, **_PROBLEMS})
-async def command(request: Request, grant: Reader, command: Identity) -> Response:
+async def command(request: Request, grant: Follower, command: Identity) -> Response:
     """Give one command: where it stands, why, and what it waits for."""
     return _json(await ask(request, _desk(request).view, grant, command))
 
@@ -118,7 +122,7 @@ async def command(request: Request, grant: Reader, command: Identity) -> Respons
     dependencies=_NONE,
     responses={200: json_answer(Sheet, "Canonical bytes in base64, for `metergate key sign`."), **_PROBLEMS},
 )
-async def signing(request: Request, grant: Approver, command: Identity) -> Response:
+async def signing(request: Request, grant: RestoreApprover, command: Identity) -> Response:
     """Give what approvers sign: a command, or its campaign's manifest with its commands."""
     return _json(await ask(request, _desk(request).signing, grant, command))
 
@@ -129,7 +133,7 @@ async def signing(request: Request, grant: Approver, command: Identity) -> Respo
     responses={200: _MADE, **_PROBLEMS, **responses(413)},
     openapi_extra={"requestBody": _SIGNED},
 )
-async def approve(request: Request, grant: Approver, command: Identity) -> Response:
+async def approve(request: Request, grant: RestoreApprover, command: Identity) -> Response:
     """Take approvers' signatures: JWS in general JSON serialisation. A campaign is approved by any of its commands."""
     return _json(await ask(request, _desk(request).approve, grant, command, await _signed(request)))
 

@@ -45,7 +45,7 @@ class Spool:
                 fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
                 try:
                     if os.fstat(fd).st_size + len(line) > MAX_BYTES:
-                        raise StorageError(f"{self._path} is full: the audit takes nothing for too long", retry=True)
+                        raise self.full()
                     os.write(fd, line)
                     os.fdatasync(fd)
                 finally:
@@ -79,8 +79,16 @@ class Spool:
             for start in range(0, len(entries), AT_ONCE):
                 trail.write(*entries[start : start + AT_ONCE])
             if entries:
-                try:
-                    replace_file(self._path, b"")
-                except OSError as error:
-                    raise StorageError(f"{self._path} cannot be emptied: {error.strerror}", retry=True) from None
+                self.clear()
             return len(entries)
+
+    def clear(self) -> None:
+        """Forget what has joined. Raises `StorageError`."""
+        try:
+            replace_file(self._path, b"")
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be emptied: {error.strerror}", retry=True) from None
+
+    def full(self) -> StorageError:
+        """Return the error of one that takes no more."""
+        return StorageError(f"{self._path} is full: the audit takes nothing for too long", retry=True)

@@ -26,6 +26,9 @@ LOSSES = 3  # to other transactions, after which it has the tables for itself: a
 PATIENCE_S = 15.0  # and no try begins later than this: a server's restart fits into it
 FIRST_PAUSE_S = 0.02  # doubled each time, with jitter
 LONGEST_PAUSE_S = 2.0
+DOWN_S = (
+    30.0  # after a patience that was in vain, each transaction is tried once: nobody queues up behind a dead server
+)
 BUSY_TIMEOUT_MS = 5_000  # how long SQLite waits while another process writes
 CONNECT_TIMEOUT_S = 10
 IDLE_LIMIT_MS = 3_000  # a head-end that sleeps within a transaction is cut, or its locks would hold up all others
@@ -50,6 +53,7 @@ class State:
         self._engine = engine
         self._name = name
         self._closed = threading.Event()
+        self._down_until = 0.0
         self._writer = engine.execution_options(metergate_write=True)
 
     @classmethod
@@ -97,17 +101,23 @@ class State:
 
     def _patiently(self, once: Callable[[int], _Result]) -> _Result:
         """Run `once` until it succeeds or there is no more use; it is told how often it lost to other transactions."""
-        end = time.monotonic() + PATIENCE_S
+        begun = time.monotonic()
+        end = begun + (PATIENCE_S if begun >= self._down_until else 0.0)
         pause = FIRST_PAUSE_S
         losses = 0
         for number in range(1, MAX_TRIES + 1):
             try:
-                return once(losses)
+                result = once(losses)
             except (sa.exc.SQLAlchemyError, OSError) as error:  # pg8000 lets a reset within a commit through as it is
                 again = _may_try_again(error)
                 if not again or number == MAX_TRIES or time.monotonic() + pause > end:
+                    if again and _is_gone(error):
+                        self._down_until = time.monotonic() + DOWN_S
                     raise StorageError(f"the head-end state in {self._name}: {cause(error)}", retry=again) from None
                 losses += _was_beaten(error)
+            else:
+                self._down_until = 0.0
+                return result
             if self._closed.wait(pause * random.uniform(0.5, 1.0)):  # noqa: S311 - only spreads tries
                 break
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -153,6 +163,11 @@ def _may_try_again(error: sa.exc.SQLAlchemyError | OSError) -> bool:
         return True
     words = str(error.orig)
     return _lost(error.orig) or "locked" in words or "busy" in words
+
+
+def _is_gone(error: sa.exc.SQLAlchemyError | OSError) -> bool:
+    """Tell whether nobody answers, rather than that others were faster."""
+    return isinstance(error, OSError) or (isinstance(error, sa.exc.DBAPIError) and _lost(error.orig))
 
 
 def _lost(error: BaseException | None) -> bool:

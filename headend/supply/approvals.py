@@ -5,16 +5,20 @@ All methods block. What is believed of signatures here only saves a journey: the
 
 from collections.abc import Callable
 
+import msgspec
+
 from headend.audit.chain import Entry
 from headend.supply.book import Book
 from headend.supply.command import Command
 from headend.supply.judging import Judge, refusal
+from headend.supply.outage import Kept, Outage
 from headend.supply.sight import Sight
 from headend.supply.signatures import NotAcceptedError, Signatures
 from headend.supply.steps import Step
 from headend.tokens import Grant
 from metering.supply import RESTORING, WITHHOLDING
 from metering.supply_states import Cause, NoSuchTransitionError, State
+from trust.authority import Authority, NotAuthorisedError
 from trust.document import persons_of
 from trust.sheet import Sheet
 from trust.signatures import Kind, merge
@@ -61,6 +65,25 @@ class Approvals:
         if not self._signatures.missing(self._sight.get(name)):
             self._complete(command, grant, now)
         return command
+
+    def approve_kept(self, grant: Grant, kept: Kept, signed: bytes, outage: Outage) -> Kept:
+        """Take the signature of one that the state does not know yet. Raises as `approve`."""
+        command = kept.command
+        if kept.approved_by:
+            raise NotAcceptedError("not-waiting", "the command is approved: it waits for no approval")
+        if grant.token == command.token:
+            raise NotAcceptedError("requester", "who requested a command does not approve it")
+        kids = self._signatures.check(command, Kind.COMMAND, command.body, signed)
+        signed_one = msgspec.structs.replace(command, signed=signed)
+        try:
+            Authority(self._signatures.document(command)).authorise(self._signatures.message(signed_one))
+        except NotAuthorisedError as error:
+            raise NotAcceptedError("missing-signatures", str(error)) from None
+        done = msgspec.structs.replace(
+            kept, command=signed_one, approved_by=f"key:{min(kids)}", approved_at=self._clock()
+        )
+        outage.put(done)
+        return done
 
     def _complete(self, command: Command, grant: Grant, now: int) -> None:
         """Let commands with all approvals go on, each as policy says now."""

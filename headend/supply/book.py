@@ -138,6 +138,19 @@ class Book:
 
         return self._database.write(take)
 
+    def number_beyond(self, gateway: str, number: int) -> None:
+        """Give out only numbers above this one from now on: it was given while the state was not there."""
+
+        def raise_it(connection: sa.Connection) -> None:
+            where = command_numbers.c.gateway == gateway
+            last = connection.execute(sa.select(command_numbers.c.last).where(where)).scalar_one_or_none()
+            if last is None:
+                connection.execute(sa.insert(command_numbers).values(gateway=gateway, last=number))
+            elif last < number:
+                connection.execute(sa.update(command_numbers).where(where).values(last=number))
+
+        self._database.write(raise_it)
+
     def add(self, made: Sequence[tuple[Command, Sequence[Step]]], new: New) -> None:
         """Keep new commands with their first steps, the request that made them, and what they supersede: all or none.
 

@@ -16,6 +16,7 @@ from headend.supply.book import Book
 from headend.supply.command import Command
 from headend.supply.judging import Judge
 from headend.supply.making import Maker, Request
+from headend.supply.outage import Kept, Outage
 from headend.supply.policy import Policy
 from headend.supply.requests import Parts, Requests
 from headend.supply.sight import Sight, inside
@@ -42,15 +43,17 @@ class SupplyDesk:
         limits: Limits = Limits(),  # noqa: B008 - a tuple that never changes
         service: SigningKey | None = None,
         clock: Callable[[], int] = timing.now,
+        outage: Outage | None = None,
     ) -> None:
         self.book = book
         self.signatures = Signatures(book, trust)
+        self.outage = outage
         self._registry = registry
         self._clock = clock
         self._sight = Sight(book)
         self._judge = Judge(registry, policy)
         maker = Maker(registry, trust)
-        self._requests = Requests(Parts(book, maker, self._judge, policy, self.signatures, limits, service))
+        self._requests = Requests(Parts(book, maker, self._judge, policy, self.signatures, limits, service, outage))
         self._approvals = Approvals(book, self.signatures, self._judge, clock)
 
     def request(self, grant: Grant, key: str, raw: bytes, request: Request) -> CommandsMade:
@@ -61,16 +64,24 @@ class SupplyDesk:
         """Make anew what gives back and came to its end before it did; return how many. Raises `StorageError`."""
         return self._requests.renew(self._clock())
 
+    def join(self) -> int:
+        """Let what went ahead without the state join it; return how many did. Raises `StorageError`."""
+        return self.outage.join(self.book) if self.outage is not None else 0
+
     def judge(self, command: Command, now: int) -> Verdict:
         """Return what policy says of a command that withholds. Raises `StorageError`."""
         return self._judge.judge(command, now)
 
     def signing(self, grant: Grant, name: str) -> Sheet:
         """Return what approvers sign."""
-        return self._approvals.signing(grant, name)
+        kept = self._kept(grant, name)
+        return Sheet(kept.command.body) if kept is not None else self._approvals.signing(grant, name)
 
     def approve(self, grant: Grant, name: str, signed: bytes) -> CommandsMade:
         """Take approvers' signatures. Raises as `Approvals.approve`."""
+        kept = self._kept(grant, name)
+        if kept is not None and self.outage is not None:
+            return self._requests.kept(self._approvals.approve_kept(grant, kept, signed, self.outage))
         return self._requests.made(self._approvals.approve(grant, name, signed))
 
     def cancel(self, grant: Grant, name: str, signed: bytes = b"") -> CommandView:
@@ -89,6 +100,9 @@ class SupplyDesk:
 
     def view(self, grant: Grant, name: str) -> CommandView:
         """Return one command. Raises `NotFoundError`."""
+        kept = self._kept(grant, name)
+        if kept is not None:
+            return self._requests.kept(kept).commands[0]
         command = self._sight.seen(grant, name)
         return command_view(command, self.signatures.missing(command))
 
@@ -107,3 +121,8 @@ class SupplyDesk:
         if found is None or not covers(grant.regions, found.region):
             raise NotFoundError(f"there is no meter point {point}")
         return supply_view(point, self.book.at(point))
+
+    def _kept(self, grant: Grant, name: str) -> Kept | None:
+        """Return a command that the asker sees and the state does not know yet."""
+        kept = self.outage.get(name) if self.outage is not None else None
+        return kept if kept is not None and covers(grant.regions, kept.command.region) else None

@@ -60,6 +60,8 @@ class Dispatch:
 
     async def step(self) -> None:
         """Do what is due. Raises `StorageError`, `LinkDownError`."""
+        await self._send_kept()
+        await asyncio.to_thread(self._desk.join)
         for name in self._take_asked():
             await self._answer_go(name)
         await asyncio.to_thread(self._desk.renew)
@@ -77,6 +79,18 @@ class Dispatch:
                     await do(command)
                 except NoSuchTransitionError as error:
                     _log.info("a supply command was moved meanwhile", command=command.id, reason=str(error))
+
+    async def _send_kept(self) -> None:
+        """Send what gives back and went ahead without the state; it needs nothing of it."""
+        outage = self._desk.outage
+        for kept in outage.all() if outage is not None else ():
+            now, command = self._clock(), kept.command
+            wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(kept.sent, 10)) if kept.sent else 0.0
+            if outage is None or not kept.approved_by or now - kept.sent_at < wait * SECOND:
+                continue
+            message = self._desk.signatures.message(command)
+            await self._publish(wire.topic(command.gateway, "commands"), wire.encode(message), retain=False)
+            outage.sent(command.id, now)
 
     # --- towards the gateway ------------------------------------------------------------------------------------------
 
@@ -169,6 +183,7 @@ class Dispatch:
     # --- from the gateway ---------------------------------------------------------------------------------------------
 
     def _heard(self, entries: Entries) -> None:
+        self._desk.join()  # a gateway may tell of what the state does not know yet
         for gateway, entry in entries:
             command = self._book.get(entry.id)
             if command is None or command.gateway != gateway:

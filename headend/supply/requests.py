@@ -15,6 +15,7 @@ from headend.supply.book import Book, BusyError, New
 from headend.supply.command import Command, is_open
 from headend.supply.judging import Judge, refusal
 from headend.supply.making import Made, Maker, Order, Request
+from headend.supply.outage import Kept, Outage
 from headend.supply.policy import Policy
 from headend.supply.sight import Sight
 from headend.supply.signatures import NotAcceptedError, Signatures
@@ -22,6 +23,7 @@ from headend.supply.steps import Step
 from headend.supply.thresholds import Limits
 from headend.supply.views import CommandsMade, command_view
 from headend.tokens import Grant
+from metering.errors import StorageError
 from metering.model import SECOND
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import Cause, State
@@ -38,7 +40,10 @@ ACTOR = "head-end"
 
 
 class Parts(NamedTuple):
-    """What requests are made with. `service` signs restores after a payment by itself, where there is one."""
+    """What requests are made with. `service` signs restores after a payment by itself, where there is one.
+
+    `outage` keeps what gives back while the state takes nothing; None: it waits for the state then.
+    """
 
     book: Book
     maker: Maker
@@ -47,6 +52,7 @@ class Parts(NamedTuple):
     signatures: Signatures
     limits: Limits
     service: SigningKey | None
+    outage: Outage | None
 
 
 class Requests:
@@ -61,6 +67,7 @@ class Requests:
         self._signatures = parts.signatures
         self._limits = parts.limits
         self._service = parts.service
+        self._outage = parts.outage
 
     def take(self, grant: Grant, key: str, raw: bytes, request: Request, now: int) -> CommandsMade:
         """Make commands of a request, or return those that the same request with the same key made.
@@ -73,6 +80,16 @@ class Requests:
         if not 0 < len(key) <= MAX_KEY or not key.isprintable():
             raise BadRequestError("Idempotency-Key", f"send one of 1 to {MAX_KEY} characters, new for each request")
         digest = hashlib.sha256(raw).digest()
+        if grant.remembered:
+            return self._keep(grant, key, digest, request, now)
+        try:
+            return self._take(grant, key, digest, request, now)
+        except StorageError:
+            if request.action not in RESTORING or self._outage is None:
+                raise
+            return self._keep(grant, key, digest, request, now)
+
+    def _take(self, grant: Grant, key: str, digest: bytes, request: Request, now: int) -> CommandsMade:
         if (known := self._answered(grant, key, digest)) is not None:
             return known
         made = self._make(grant, request, now)
@@ -98,6 +115,32 @@ class Requests:
         views = [command_view(each, missing) for each in found]
         signing = f"/v1/commands/{first.id}/signing" if missing else None
         return CommandsMade(first.campaign or None, views, signing)
+
+    def _keep(self, grant: Grant, key: str, digest: bytes, request: Request, now: int) -> CommandsMade:
+        """Keep what gives back at one meter point in a file, while the state takes nothing. Raises `StorageError`."""
+        outage = self._outage
+        if outage is None or request.action not in RESTORING or len(request.orders) != 1:
+            raise StorageError(
+                "the state does not answer: what gives back at one meter point goes on alone", retry=True
+            )
+        known = outage.answered(grant.token, key)
+        if known is not None and known.digest != digest:
+            raise NotAcceptedError("idempotency-key-reused", "this Idempotency-Key came with another request before")
+        if known is None:
+            places = self._maker.places(grant, request, now)
+            made = self._maker.make(grant, request, places, outage.numbers, self._policy.hours, now)
+            signed = self._service_signature(made)
+            (row,) = _signed(made, signed)
+            by = f"key:{self._service.public.id}" if signed and self._service is not None else ""
+            known = Kept(row, key, digest, by, now if by else 0)
+            outage.put(known)
+        return self.kept(known)
+
+    def kept(self, kept: Kept) -> CommandsMade:
+        """Return how a command stands that the state does not know yet."""
+        missing = [] if kept.approved_by else ["1 approvals"]
+        signing = f"/v1/commands/{kept.command.id}/signing" if missing else None
+        return CommandsMade(None, [command_view(kept.shown(), missing)], signing)
 
     # --- made anew ----------------------------------------------------------------------------------------------------
 
@@ -178,13 +221,21 @@ class Requests:
         steps = [Step(Cause.POLICY_PASSED, actor, now)]
         if action is Action.READ_STATE:
             steps.append(Step(Cause.APPROVALS_COMPLETE, actor, now, "reading a state needs no approval"))
-        paid = made.commands[0].order.reason == "paid" and action in OF_A_SERVICE
-        if self._service is None or not paid:
+        signed = self._service_signature(made)
+        if not signed or self._service is None:
             return steps, b""
-        # The gateway judges whether it was opened for a debt, and staggers what is above the service's rate.
-        kind = Kind.MANIFEST if made.manifest else Kind.COMMAND
-        signed = sign(made.manifest or made.commands[0].body, kind, [self._service])
         return [*steps, Step(Cause.APPROVALS_COMPLETE, f"key:{self._service.public.id}", now, "paid")], signed
+
+    def _service_signature(self, made: Made) -> bytes:
+        """Return the service key's signature where it gives one; empty: it gives none.
+
+        The gateway judges whether it was opened for a debt, and staggers what is above the service's rate.
+        """
+        order = made.commands[0].order
+        if self._service is None or order.reason != "paid" or order.action not in OF_A_SERVICE:
+            return b""
+        kind = Kind.MANIFEST if made.manifest else Kind.COMMAND
+        return sign(made.manifest or made.commands[0].body, kind, [self._service])
 
 
 def _signed(made: Made, signed: bytes) -> list[Command]:

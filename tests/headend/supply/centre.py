@@ -1,11 +1,13 @@
 """The supply desk and its dispatch over a state, with people, keys and a clock that is set by hand."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
 from headend.audit.chain import Trail
+from headend.audit.spool import Spool
 from headend.policy.facts import CollectionFacts, RuleResult, Verdict
 from headend.registry import MemoryRegistry
 from headend.state.store import State as Database
@@ -13,6 +15,7 @@ from headend.supply.book import Book
 from headend.supply.desk import SupplyDesk
 from headend.supply.dispatch import Dispatch
 from headend.supply.making import Order, Request
+from headend.supply.outage import Outage
 from headend.supply.thresholds import Limits
 from headend.tokens import Grant
 from metering.model import SECOND, Device, Installation, JournalEntry, MeterPoint
@@ -52,7 +55,14 @@ class Policy:
 class Centre:
     """The desk and its dispatch, with a clock that is set by hand, and what was published."""
 
-    def __init__(self, database: Database, limits: Limits = Limits(), *, service: bool = False) -> None:  # noqa: B008 - never changes
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits = Limits(),  # noqa: B008 - never changes
+        *,
+        service: bool = False,
+        kept: Path | None = None,
+    ) -> None:
         self.now = START
         self.sent: list[tuple[str, Any]] = []
         self.keys = {name: SigningKey.generate() for name in ("anna", "ben", "clerk", "dora", "payments")}
@@ -86,6 +96,7 @@ class Centre:
             limits,
             self.keys["payments"] if service else None,
             lambda: self.now,
+            Outage(Spool(kept), lambda: self.now) if kept is not None else None,
         )
         self.dispatch = Dispatch(self.desk, self.publish, lambda: self.now)
 
