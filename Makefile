@@ -13,7 +13,8 @@ demo: .venv/.run ## simulated meters, gateway, store and API on this machine
 
 test: .venv/.dev servers nats peers lint ## linters, types, import law and all tests (real servers included)
 	@$(PY) -m pytest -m "not soak and not fault and not real" -n 2 --dist worksteal $(ARGS)
-	@$(PY) -m pytest -m "not soak and (fault or real)" $(ARGS) # one at a time: they keep real time, or count what it lost
+	@$(PY) -m pytest -m "not soak and not alone and (fault or real)" -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -m "alone and not soak" $(ARGS)
 
 lint: .venv/.dev ## ruff, mypy and the import law
 	@$(PY) -m ruff check .

@@ -186,6 +186,7 @@ async def place(open_world: Callable[[dict[str, Any]], Awaitable[World]], tmp_pa
     await broker.stop()
 
 
+@pytest.mark.alone
 async def test_a_bus_that_did_not_change_keeps_its_connection_and_misses_no_boundary(place: Place) -> None:
     async with place.head_end(), place.gateway():
         await place.reads("m1")

@@ -11,7 +11,7 @@ from metering.model import SECOND
 from simulators.faults import Fault
 from tests.faults.site_process import Site, buses_of, meters_of, until
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.alone]
 BAUD = 19200
 ONLY = {profile: ["active_energy_import"] for profile in ("eastron_sdm120", "abb_b23_b24", "acrel_adl400")}
 # Failing meters may waste more of the bus than on a real site: so they are probed after seconds instead of minutes.

@@ -40,7 +40,7 @@ EARLY = (
     "gateway.backfill.FIRST_S = 0.05; gateway.backfill.LINK_S = 1.0; gateway.memories.KEEP_S = 0.3"
 )
 KILLS = [
-    pytest.param(6, marks=pytest.mark.timeout(300)),
+    pytest.param(3, marks=pytest.mark.timeout(300)),
     pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(0)]),
 ]
 READ = set(ASKED) - {"wrong"} | {"pair"}

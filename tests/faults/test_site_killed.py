@@ -21,9 +21,9 @@ from storage.log import Log, Record
 from tests.faults.site_process import ENERGY, Site, buses_of, meters_of, until
 
 pytestmark = pytest.mark.fault
-# 21 starts, each as long as the machine takes; the long storm is for `make soak`
+# 11 starts, each as long as the machine takes; the long storm is for `make soak`
 KILLS = [
-    pytest.param(20, marks=pytest.mark.timeout(400)),
+    pytest.param(10, marks=pytest.mark.timeout(400)),
     pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(0)]),
 ]
 SEED = 20  # which moments: the same at each run
