@@ -87,6 +87,12 @@ class ConfigurationOffice:
         """Offer what has no answer until `stop`."""
         await steps.repeat(self.step, TICK_S, stop, "configurations wait")
 
+    def here(self, gateway: str) -> None:
+        """Take note, on the loop, that a gateway is there: what waits for it is due."""
+        for key, (times, due) in self._sent.items():
+            if key[0] == gateway and due:
+                self._sent[key] = times, 0
+
     async def step(self) -> None:
         """Offer what is due. Raises `StorageError`, `LinkDownError`."""
         waiting = await asyncio.to_thread(self._configs.offered, AT_ONCE)

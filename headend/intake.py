@@ -86,15 +86,15 @@ class Intake:
         self.reserved: Handler = lambda _entries: None  # takes counters that gateways reserved, before the receipt
         self.counts = IntakeCounts()
         self._receipts = Receipts(inbox, self.receipt, self._told)
-        self._statuses = Statuses(inbox, gateways, books.holds, clock, self._receipts.tell)
-        self.gateways = self._statuses.known
+        self.statuses = Statuses(inbox, gateways, books.holds, clock, self._receipts.tell)
+        self.gateways = self.statuses.known
         self._strikes = Strikes()
         self._since_snapshot = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take deliveries and publish receipts until `stop`; write the ledger down at the end."""
         async with asyncio.TaskGroup() as group:
-            work = (self._take(), self._receipts.run(), self._statuses.run())
+            work = (self._take(), self._receipts.run(), self.statuses.run())
             tasks = [group.create_task(each) for each in work]
             await stop.wait()
             for task in tasks:
@@ -117,7 +117,7 @@ class Intake:
         if known is None or not known.epoch:
             return None
         seqs = self.ledger.of(gateway, known.epoch)
-        boot, fence = self._statuses.boot(gateway), self._books.fence(gateway)
+        boot, fence = self.statuses.boot(gateway), self._books.fence(gateway)
         found = Receipt(known.epoch, seqs.contiguous, seqs.held(), self._clock(), seqs.check, boot, fence)
         # Asked last: a partition that goes while this is made takes its ledger along.
         return found if self._books.holds(gateway) else None
@@ -136,7 +136,7 @@ class Intake:
         self.counts.deliveries += len(deliveries)
         for each in deliveries:
             if each.leaf == "status":
-                self.counts.unknown_gateway += not self._statuses.take(each)
+                self.counts.unknown_gateway += not self.statuses.take(each)
         try:
             work = await asyncio.to_thread(self.commit, deliveries)
         except StorageError as error:
@@ -168,7 +168,7 @@ class Intake:
         for place, each in enumerate(deliveries):
             if each.leaf == "up":
                 self._up(work, place, each)
-        raised = self._statuses.alerts()
+        raised = self.statuses.alerts()
         work.alerts.update((each.id, each) for each in raised)
         if work.alerts:
             work.payloads.append(pack(Batch(self._clock(), events=tuple(work.alerts.values()))))
@@ -178,7 +178,7 @@ class Intake:
             self.reserved(work.reserved)
         if work.payloads:
             self._log.append_now(work.payloads)
-            self._statuses.stored(raised)
+            self.statuses.stored(raised)
         if gone := self._noting.note(work.seqs):
             work.refused |= {place for place, each in enumerate(deliveries) if each.gateway in gone}
         self.counts.records += len(work.seqs)
@@ -214,14 +214,14 @@ class Intake:
             else:
                 work.refused.add(place)
             return
-        if self._statuses.refuses(gateway, up.boot):
+        if self.statuses.refuses(gateway, up.boot):
             self.counts.refused_runs += 1
-            work.alert(self._statuses.refusal(gateway))
+            work.alert(self.statuses.refusal(gateway))
             return
         if not self.ledger.room(gateway, up.epoch):
             _log.error("a gateway came with too many epochs", gateway=gateway, epoch=up.epoch)
             return
-        self._statuses.sent(gateway, up)
+        self.statuses.sent(gateway, up)
         if not self.ledger.knows(gateway, up.epoch) and self.ledger.epochs(gateway):
             work.alert(alert(gateway, events.LOG_REPLACED, self._clock(), epoch=up.epoch))
         self._records(work, place, gateway, up)

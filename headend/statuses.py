@@ -42,6 +42,8 @@ class Known:
 class Statuses:
     """Takes statuses for the gateways that `gateways` names; `tell` is called where a receipt is due.
 
+    `on_here` is called, on the loop, with each gateway that says it is there: what waits for it may be sent.
+
     Every head-end hears every status; only the one that `answers` a gateway orders it.
     """
 
@@ -64,6 +66,7 @@ class Statuses:
         self._some = asyncio.Event()
         self._alerts: deque[Event] = deque(maxlen=MAX_ALERTS)  # until the log has them
         self.known: dict[str, Known] = {}
+        self.on_here: Callable[[str], None] = lambda _gateway: None
 
     async def run(self) -> None:
         """Send what is to be said to gateways, and give up waiting for runs that do not answer, for ever."""
@@ -164,3 +167,4 @@ class Statuses:
         else:
             known.offset_s = (status.at - now) / SECOND
         self._tell(order.gateway)
+        self.on_here(order.gateway)

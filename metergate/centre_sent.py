@@ -41,6 +41,12 @@ class Sent:
             yield self.dispatch
         yield self.journal
 
+    def here(self, gateway: str) -> None:
+        """Have sent what waits for a gateway that says it is there."""
+        self.configurations.here(gateway)
+        if self.dispatch is not None:
+            self.dispatch.here(gateway)
+
 
 def build_sent(
     file: HeadendFile, state: State, registry: DatabaseRegistry, inbox: Inbox, intake: Intake, log: Log
@@ -60,4 +66,6 @@ def build_sent(
         dispatch = Dispatch(supply, inbox.publish)
         handlers |= dispatch.handlers()
     journal = JournalReader(log, handlers)
-    return Sent(keys, configurations, supply, dispatch, journal)
+    sent = Sent(keys, configurations, supply, dispatch, journal)
+    intake.statuses.on_here = sent.here
+    return sent

@@ -4,8 +4,9 @@ A go only withholds: it is given after policy passed at that moment, and never r
 """
 
 import asyncio
+import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,7 @@ class Dispatch:
         self._publish = publish
         self._clock = clock
         self._asked: set[str] = set()
+        self._here: set[str] = set()  # gateways that have just said that they are there
         self._told: dict[str, str] = {}  # why a command has no go: told to the audit once
         self._lock = threading.Lock()
         self._strangers = Strangers(self._book, clock)
@@ -53,6 +55,11 @@ class Dispatch:
     def handlers(self) -> dict[str, Handler]:
         """Return what takes which kind of journal entries."""
         return {"supply": self._heard}
+
+    def here(self, gateway: str) -> None:
+        """Take note, on the loop, that a gateway is there: what waits for its answer is sent again at once."""
+        if len(self._here) < MAX_ASKED:
+            self._here.add(gateway)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is due until `stop`."""
@@ -65,14 +72,16 @@ class Dispatch:
         for name in self._take_asked():
             await self._answer_go(name)
         await asyncio.to_thread(self._desk.renew)
+        here, self._here = self._here, set()
+        send_again = functools.partial(self._send_again, here)
         for state, do in (
             (State.QUARANTINED, self._wait),
             (State.AWAITING_APPROVAL, self._wait),
             (State.APPROVED, self._window),
             (State.WAITING_FOR_WINDOW, self._window),
             (State.QUEUED, self._send_first),
-            (State.SENT, self._send_again),
-            (State.UNKNOWN, self._send_again),
+            (State.SENT, send_again),
+            (State.UNKNOWN, send_again),
         ):
             for command in await asyncio.to_thread(self._book.waiting, [state], AT_ONCE):
                 try:
@@ -121,10 +130,10 @@ class Dispatch:
         moved = await self._move(command, Cause.DISPATCHED)
         await self._send(moved, Go(command.id, now))
 
-    async def _send_again(self, command: Command) -> None:
+    async def _send_again(self, here: Collection[str], command: Command) -> None:
         """Send what has no answer once more; after its end it only asks what became of it: no gateway acts then."""
         now = self._clock()
-        wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(command.sent, 10))
+        wait = 0.0 if command.gateway in here else min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(command.sent, 10))
         over = now >= command.expires_at
         if over and command.state is State.SENT:
             await self._move(command, Cause.TIME_OVER, "it expired, and the gateway has not answered")

@@ -136,6 +136,11 @@ class Place:
         assert office is not None
         await asyncio.to_thread(office.put, ADMIN, "gw1", text.encode())
 
+    async def offered(self) -> bool:
+        office = self.centre.office.configurations
+        assert office is not None
+        return (await asyncio.to_thread(office.view, ADMIN, "gw1")).versions[0].sent > 0
+
     async def became(self, state: str) -> VersionView:
         office = self.centre.office.configurations
         assert office is not None
@@ -261,6 +266,20 @@ async def test_a_gateway_that_is_killed_comes_back_with_the_version_before_and_a
             assert [seq for seq, _ in after] == list(range(1, len(after) + 1))
             await until(lambda: later(place.edge.uplink.status().contiguous >= len(after)), "all at the head-end")
             assert place.edge.uplink.status().put_back == 0
+
+
+async def test_a_version_that_was_put_while_the_gateway_was_away_is_offered_when_it_is_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headend.configurations.FIRST_WAIT_S", 600.0)
+    async with place.head_end():
+        async with place.gateway():
+            await place.reads("m1")
+        await place.put(place.text(M1, M3))
+        await until(place.offered, "an offer that nobody hears")
+        async with place.gateway():
+            await place.became("applied")
+            await place.reads("m3")
 
 
 async def test_a_version_after_which_the_head_end_is_out_of_reach_is_given_back(

@@ -238,7 +238,7 @@ async def test_an_alert_that_the_log_did_not_take_is_in_it_once_it_takes_again(
 ):
     monkeypatch.setattr("headend.intake.REFUSED_PAUSE_S", 0.0)
     for boot in ("first", "second", "first"):  # the first answers the call, so that the second is told to leave
-        centre.intake._statuses.take(Given(wire.encode(Status("g1", "e", boot)), leaf="status"))
+        centre.intake.statuses.take(Given(wire.encode(Status("g1", "e", boot)), leaf="status"))
     with monkeypatch.context() as full:
 
         def refuse(_payloads: object) -> None:

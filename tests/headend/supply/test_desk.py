@@ -175,6 +175,23 @@ async def test_a_command_is_sent_again_until_the_gateway_answers_and_is_unknown_
     assert centre.state(cut.id) is State.REFUSED_BY_GUARD
 
 
+async def test_a_gateway_that_is_back_gets_at_once_what_waits_for_its_answer(centre: Centre):
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.approve(cut.id, "anna", "ben")
+    await centre.step()
+    for _ in range(5):  # unanswered, so that the pauses grow
+        centre.now += 300 * SECOND
+        assert len(await centre.step()) == 1
+    centre.now += SECOND
+    assert await centre.step() == []
+    centre.dispatch.here("another")
+    assert await centre.step() == []
+    centre.dispatch.here("gw1")
+    ((_, message),) = await centre.step()
+    assert message.go.at == centre.now
+    assert await centre.step() == []
+
+
 async def test_what_a_gateway_tells_late_or_of_another_gateways_command_moves_nothing(centre: Centre):
     (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
     centre.approve(cut.id, "anna", "ben")
