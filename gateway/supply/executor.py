@@ -90,6 +90,7 @@ class Executor:
     ) -> None:
         self._work = work
         self._take = take
+        self._deciding = asyncio.Lock()  # from the last word to the intent: else two would pass a cap together
         self._digest_key = digest_key
         self._verify_s = verify_s
         self._poll_s = poll_s
@@ -160,14 +161,15 @@ class Executor:
             return
         if step.action is Action.LIMIT:
             attempt.settings = await switch.settings(talk)
-        verdict = back_feed(step.action, before) or await last_word()
-        if isinstance(verdict, Wait):
-            attempt.waits = True
-            return
-        if verdict is not None:
-            attempt.result = Result(Cause.GUARD_REFUSED, verdict.why, states(before))
-            return
-        late = await intend(Intent(step.action, attempt.settings))
+        async with self._deciding:
+            verdict = back_feed(step.action, before) or await last_word()
+            if isinstance(verdict, Wait):
+                attempt.waits = True
+                return
+            if verdict is not None:
+                attempt.result = Result(Cause.GUARD_REFUSED, verdict.why, states(before))
+                return
+            late = await intend(Intent(step.action, attempt.settings))
         if late is not None:
             attempt.result = Result(Cause.NOT_AS_ASKED, late.why, states(before))
             return

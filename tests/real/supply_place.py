@@ -49,11 +49,12 @@ DAY = 86_400 * SECOND
 class SupplyPlace:
     """All of it in this process, but for the broker: each speaks with the others over TLS alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **document: Any) -> None:  # noqa: ANN401 - any field of the trust document
         assert find_mosquitto(), "Mosquitto is missing: apt-get install mosquitto"
         self.folder = folder
         self.edge = folder / "edge"
         self.street = Street()
+        self._document = document
         self.file = folder / "headend.toml"
         self.stop = asyncio.Event()
         self._port = free_port()
@@ -66,7 +67,7 @@ class SupplyPlace:
     async def __aenter__(self) -> Self:
         await self.street.open()
         self._stack.push_async_callback(self.street.close)
-        self.desk = Desk(self.street)
+        self.desk = Desk(self.street, **self._document)
         self._write()
         await self._start_broker()
         self.centre = build(load_headend(self.file))

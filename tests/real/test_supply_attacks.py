@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from headend.state.store import State as Database
 from headend.state.tables import commands
+from headend.supply.strangers import A_MINUTE
 from metering import timing, wire
 from metering.errors import LinkDownError
 from metering.model import SECOND
@@ -18,7 +19,8 @@ from metering.supply import Action, CommandMessage, Go
 from mqtt.loop import MqttConnection
 from tests.faults.site_process import until
 from tests.real.attacks import ATTACKS, HOUR, flood, replayed
-from tests.real.supply_place import HEADEND, SupplyPlace, body_of, command_topic, facts
+from tests.real.supply_place import HEADEND, POINTS, SupplyPlace, body_of, command_topic, facts
+from trust.document import Caps
 
 pytestmark = pytest.mark.real
 FLOOD = 10_001
@@ -196,10 +198,30 @@ async def test_ten_thousand_and_one_disconnects_at_once_move_nothing_and_a_resto
         assert gateway.supply.door.refused > 0
         assert len(place.street.dlms.meter._switched) == 1  # dark once, from the first command to the restore
         assert await place.state_of(name) == "verified"
+        told = (await place.ask("auditor", "/v1/audit?kind=command-stranger&limit=1000")).json()["entries"]
+        assert 0 < len(told) <= A_MINUTE
         orders = [{"point": f"MP-{number}"} for number in range(FLOOD)]
         body = {"action": "disconnect", "reason": "debt", "orders": orders}
         asked = await place.ask("clerk", "/v1/commands", body, **{"Idempotency-Key": "many"})
         assert asked.status_code in {400, 413, 422}
+    assert place.verify() == 0
+
+
+async def test_the_caps_hold_against_stolen_keys_that_order_everything_at_once(tmp_path: Path):
+    async with SupplyPlace(tmp_path, caps=Caps(1, 1000, 1000)) as place, attacking(place) as attacker:
+        names = []
+        for device in POINTS:
+            message = place.desk.message(place.desk.command(device, Action.DISCONNECT))
+            names.append(message.id)
+            await attacker.order(message)
+
+        async def all_ended() -> bool:
+            told = [body_of(each) for name in names for each in await place.audit_of(name)]
+            ends = sum("at most 1 meters an hour" in each for each in told)
+            return ends == len(POINTS) - 1 and any("as-asked" in each for each in told)
+
+        await until(all_ended, "one that is dark and the refusal of the others")
+        assert sorted(map(place.street.on, POINTS)) == [False, True, True]
     assert place.verify() == 0
 
 
