@@ -12,7 +12,8 @@ from gateway.lines import make_link, make_mqtt_settings
 from gateway.remote.trial import Configurer, start_with
 from gateway.remote.versions import Versions
 from gateway.settings_bus import BusSettings
-from gateway.uplink import Facts, Uplink
+from gateway.uplink import Uplink
+from gateway.uplink_presence import Facts
 from metergate.parts import CURSOR, QUARANTINE_BYTES, open_log
 from metergate.remote import load_remote
 from metergate.site import SiteFile

@@ -29,7 +29,9 @@ GATEWAY = "gw1"
 OTHER = "gw2"  # a second one that is registered, with a meter `other` at the point `p-other`
 PAGE = 1000
 PROFILE = 'profile = "eastron_sdm120"\n'
-QUICK = "import gateway.uplink; gateway.uplink.RECEIPT_WAIT_S = 1.0; gateway.uplink.BIRTH_S = 1.0"  # tests are short
+QUICK = (  # tests are short
+    "from gateway import uplink_flights, uplink_presence;uplink_flights.RECEIPT_WAIT_S = uplink_presence.BIRTH_S = 1.0"
+)
 
 
 class Billing(NamedTuple):

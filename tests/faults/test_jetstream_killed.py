@@ -26,8 +26,8 @@ def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
 async def place(
     cluster: NatsCluster, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ClusterPlace]:
-    monkeypatch.setattr("gateway.uplink.RECEIPT_WAIT_S", 1.0)
-    monkeypatch.setattr("gateway.uplink.BIRTH_S", 1.0)
+    monkeypatch.setattr("gateway.uplink_flights.RECEIPT_WAIT_S", 1.0)
+    monkeypatch.setattr("gateway.uplink_presence.BIRTH_S", 1.0)
     async with ClusterPlace(tmp_path, postgres.fresh(), cluster) as made:
         yield made
 
