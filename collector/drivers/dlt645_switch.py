@@ -19,7 +19,7 @@ from collector.protocols.dlt645.status import parse_word, switch_state
 from collector.protocols.dlt645.times import from_utc
 from collector.protocols.dlt645.writes import PASSWORD, Switch, control_block, control_request, sealed_request
 from collector.supply_rules import Never, Step, relay645
-from metering.errors import ConfigError, RefusedError
+from metering.errors import AuthError, ConfigError, RefusedError
 from metering.model import Block, Source
 from metering.supply import Action, SupplyState
 
@@ -126,7 +126,13 @@ class Dlt645Switch:
         level = self._profile.password_level if self._supply.level is None else self._supply.level
         write = control_request(mine.address, switch, until, self._keys, level)
         sent.append(SentFrame(write.masked(), write.request.to_bytes(wake=0)))
-        await mine.control(write.request)
+        try:
+            await mine.control(write.request)
+        except AuthError as error:
+            raise AuthError(
+                f"{error}; a meter that takes commands through its encryption machine (ESAM) alone answers so, too",
+                meter=self._device,
+            ) from None
 
     async def _sealed(self, talk: Dlt645Talk, block: bytes, sent: list[SentFrame]) -> None:
         if self._cipher is None:

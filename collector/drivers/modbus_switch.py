@@ -20,10 +20,11 @@ from collector.protocols.modbus import (
     write_register_request,
 )
 from collector.supply_rules import Never, Step, contact
-from metering.errors import ConfigError, FrameError, MeterError, RefusedError
+from metering.errors import ConfigError, FrameError, MeterError, NoAnswerError, RefusedError
 from metering.model import Block, Source
 from metering.supply import Action, SupplyState
 
+SAID_NO = frozenset({1, 2, 3, 6})  # exceptions with which a meter says that it did nothing (V1.1b3 section 7)
 BIT_READS = frozenset({1, 2})
 SWITCHING = frozenset({Action.DISCONNECT, Action.RESTORE, Action.RECONNECT, Action.ARM, Action.READ_STATE})
 
@@ -98,6 +99,7 @@ class ModbusSwitch:
 
         Raises:
             RefusedError: the meter said no: nothing happened.
+            NoAnswerError: it said that it failed, or a gateway before it that it was not heard: it may have acted.
             MeterError: nobody knows whether it happened.
 
         """
@@ -108,7 +110,12 @@ class ModbusSwitch:
         else:
             pdu = write_register_request(place.address, value)
         sent.append(SentFrame(bytes((self._unit,)) + pdu))
-        await self._exchange(talk, pdu, once=True)
+        try:
+            await self._exchange(talk, pdu, once=True)
+        except RefusedError as error:
+            if error.code not in SAID_NO:
+                raise NoAnswerError(f"exception {error.code} after an order: {error}", meter=self._device) from None
+            raise
 
     async def _exchange(self, talk: Talk, pdu: bytes, *, once: bool = False) -> bytes:
         exchange = Exchange(self._unit, pdu, reply_length(pdu), self._profile.turnaround, once=once)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from collector.supply_rules import Do, Done, Never, Step, class70, contact, limiter, outcome, relay645
+from collector.supply_rules import Do, Done, Never, Step, class70, contact, limiter, outcome, relay645, trip70
 from metering.supply import Action, SupplyState
 from simulators.dlms_supply import target
 
@@ -64,6 +64,41 @@ def test_a_contact_that_does_not_do_what_it_is_told_is_never_taken_for_done(
     *, control: int, output: bool, action: Action
 ):
     assert isinstance(class70(action, SupplyState(output=output, control=control, mode=4)), Never)
+
+
+@pytest.mark.parametrize(
+    ("modes", "control", "action", "says"),
+    [
+        ({1, 3, 5, 6}, 0, A.RECONNECT, "this meter can only be armed"),
+        ({1, 3, 5, 6}, 2, A.RECONNECT, "this meter can only be armed"),
+        ({2, 4}, 2, A.RECONNECT, "it needs the customer"),
+        ({2, 4}, 2, A.RESTORE, "it needs the customer"),
+        ({2, 4}, 0, A.ARM, "knows no arming"),
+        ({2, 4}, 2, A.ARM, "knows no arming"),
+        ({0}, 0, A.ARM, "always connected"),
+        ({0}, 1, A.DISCONNECT, "always connected"),
+    ],
+)
+def test_what_it_does_not_do_it_says_in_words(modes: set[int], control: int, action: Action, says: str):
+    for mode in modes:
+        step = class70(action, SupplyState(output=OUTPUT[control], control=control, mode=mode))
+        assert isinstance(step, Never | Done)
+        assert says in step.why, mode
+
+
+@pytest.mark.parametrize("mode", TABLE)
+def test_who_can_close_what_a_limiter_opened_is_what_the_standard_says(mode: int):
+    said = trip70(SupplyState(output=True, control=1, mode=mode), 30, opens=True)
+    assert "for 30 s" in said
+    opened = target(1, mode, "local_disconnect")
+    assert ("it opens the supply" in said) is (opened is not None)
+    if opened is not None:
+        assert ("the customer closes it" in said) is (target(opened, mode, "manual_reconnect") == 1)
+        assert ("or the meter by itself" in said) is (target(opened, mode, "local_reconnect") == 1)
+        apart = target(0, mode, "remote_reconnect")  # after a disconnect
+        assert ("only a disconnect and then a reconnect" in said) is (apart == 1)
+        assert ("it can be armed from afar" in said) is (apart == 2)
+    assert "a script of its own" in trip70(SupplyState(mode=mode), 30, opens=False)
 
 
 BOTH, PERMIT, DIRECT = frozenset({A.ARM, A.RECONNECT}), frozenset({A.ARM}), frozenset({A.RECONNECT})

@@ -11,7 +11,7 @@ from collector.exchange import Answer, Exchange
 from collector.profile import load_profile
 from collector.protocols.modbus import check_reply
 from collector.supply_rules import Do, Never, outcome
-from metering.errors import ConfigError, FrameError, RefusedError
+from metering.errors import ConfigError, FrameError, MeterError, NoAnswerError, RefusedError
 from metering.model import SECOND, Block, Source
 from metering.supply import Action
 from simulators.meter import Meter, MeterSettings
@@ -73,6 +73,23 @@ async def test_an_echo_is_no_proof(misdeed: str):
     line.registers.misdeed = misdeed
     await line.order(A.DISCONNECT)
     assert outcome(A.DISCONNECT, await line.switch.state(line.talk)) == "not-yet"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(1, RefusedError), (2, RefusedError), (3, RefusedError), (6, RefusedError)]
+    + [(code, NoAnswerError) for code in (4, 5, 10, 11)],
+)
+async def test_an_exception_is_a_no_only_where_nothing_can_have_happened(code: int, error: type[MeterError]):
+    line = Line()
+
+    async def fails(_: Exchange) -> Answer:
+        raise RefusedError("an exception", code=code, meter="m1")
+
+    line.talk = ModbusTalk(fails)
+    with pytest.raises(error):
+        await line.order(A.DISCONNECT)
+    assert len(line.sent) == 1
 
 
 async def test_a_slow_contact_is_seen_when_it_has_moved():

@@ -24,7 +24,7 @@ from gateway.supply.service import SupplyService
 from gateway.supply.trust_file import TrustFile
 from gateway.work import MeterWork
 from metering import timing
-from metering.model import SECOND, Block, JournalEntry
+from metering.model import SECOND, Block, Event, JournalEntry
 from metering.supply import Action, CommandMessage, Go, SupplyCommand, canonical
 from metering.supply_states import State
 from simulators.dlms_meter import DlmsMeter, DlmsSettings
@@ -280,6 +280,11 @@ class Edge:
             while name not in record.held or record.held[name].state not in rest:  # noqa: ASYNC110 - what is waited for is in a file
                 await asyncio.sleep(0.02)
         return record.held[name]
+
+    def events(self) -> list[Event]:
+        """Return the events that were raised, in their order."""
+        found = self.log.read(1, 100_000, 1 << 30)
+        return [event for each in found if isinstance(each, LogRecord) for event in unpack(each.payload).events]
 
     def told(self, name: str) -> list[JournalEntry]:
         """Return what the head-end was told of a command, in its order."""

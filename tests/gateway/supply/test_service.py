@@ -1,12 +1,14 @@
 """Supply commands carried out on simulated meters of three protocols: read back, reported, never believed by word."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from gateway.clock import Clock
 from metering import timing
 from metering.model import SECOND, Source
 from metering.supply import Action, Go
@@ -27,6 +29,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def place() -> AsyncIterator[Street]:
     async with street() as opened:
         yield opened
+
+
+class Ahead(Clock):
+    """A clock two hours later."""
+
+    def now(self) -> int:
+        return super().now() + 7200 * SECOND
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -79,10 +88,13 @@ async def test_what_is_so_already_is_verified_without_an_action(place: Street, t
 async def test_a_limit_is_set_and_given_back_by_itself_when_its_time_is_over(place: Street, tmp_path: Path):
     desk = Desk(place)
     async with Edge(tmp_path, place, desk) as edge:
-        end = timing.now() + 2 * SECOND
+        end = timing.now() + 3600 * SECOND
         found = await edge.order("dlms", A.LIMIT, limit_w=2000, limit_until=end)
         assert (found.state, place.dlms.limiter.normal) == (State.VERIFIED, 2000)
-    async with Edge(tmp_path, place, desk) as edge:  # a restart in between
+    said = edge.told(found.command.id)[-1].detail["at_trip"]
+    assert "it opens the supply; the customer closes it at the meter" in said
+    assert "from afar only a disconnect and then a reconnect close it" in said
+    async with Edge(tmp_path, place, desk, clock=Ahead()) as edge:  # the gateway was off for hours, and is offline
 
         async def given_back() -> bool:
             return not edge.service.account.record.limits
@@ -162,6 +174,43 @@ async def test_a_direct_reconnect_of_a_meter_that_can_only_be_armed_is_told(tmp_
         assert armed.state is State.ARMED
         place.dlms.switch.push_button(timing.now())
         assert (await edge.ended(armed.command.id, State.VERIFIED)).state is State.VERIFIED
+
+
+async def test_an_armed_meter_that_nobody_closes_has_lapsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.supply.progress.ARMED_S", 0.5)
+    async with street(control_mode=1) as place, Edge(tmp_path, place, Desk(place)) as edge:
+        await edge.order("dlms", A.DISCONNECT)
+        armed = await edge.order("dlms", A.ARM, "anna")
+        assert (await edge.ended(armed.command.id, State.LAPSED)).why == "nobody closed it at the meter"
+        assert edge.service.account.record.openings["dlms"].reason == "debt"
+
+
+async def test_a_meter_that_wants_its_encryption_machine_is_not_cut_by_password_and_says_why(tmp_path: Path):
+    async with street() as place:
+        place.dlt645.made = dataclasses.replace(place.dlt645.made, needs_module=True)
+        async with Edge(tmp_path, place, Desk(place)) as edge:
+            found = await edge.order("dlt645", A.DISCONNECT)
+        assert (found.state, place.on("dlt645")) == (State.REFUSED_BY_METER, True)
+        assert "ESAM" in found.why
+        assert "dlt645" not in edge.service.account.record.openings
+
+
+async def test_what_a_service_gives_back_above_its_rate_is_staggered_and_alarmed(place: Street, tmp_path: Path):
+    desk = Desk(place)
+    slow = msgspec.structs.replace(desk.document.services[0], per_hour=1)
+    desk.document = msgspec.structs.replace(desk.document, services=(slow,))
+    async with Edge(tmp_path, place, desk) as edge:
+        for device in ("modbus", "dlms"):
+            await edge.order(device, A.DISCONNECT)
+        assert (await edge.order("modbus", A.RESTORE, "payments")).state is State.VERIFIED
+        second = desk.command("dlms", A.RESTORE)
+        await edge.service.take(desk.message(second, "payments"))
+        held = edge.service.account.record.held[second.id]
+        assert timing.now() < held.act_at < second.expires_at
+        assert held.state is State.ACCEPTED
+        raised = [each.name for each in edge.events()]
+        assert raised.count("restores-staggered") == 1
+        assert (await edge.order("dlms", A.RESTORE, "anna")).state is State.VERIFIED  # a person does not wait
 
 
 async def test_a_disconnect_waits_for_a_fresh_go_and_expires_without(place: Street, tmp_path: Path):

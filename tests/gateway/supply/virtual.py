@@ -257,7 +257,7 @@ class World:
             self._install(self.folder),
             executor,
             Notes(self),  # type: ignore[arg-type]
-            Outside(known.get, lambda: 3, self.now, lambda: self.trusted, lambda: self.lockout, dry),  # type: ignore[arg-type]
+            Outside(known.get, lambda: 12, self.now, lambda: self.trusted, lambda: self.lockout, dry),  # type: ignore[arg-type]
         )
         self.loop = Loop(self)
         self._stop = asyncio.Event()
