@@ -5,6 +5,7 @@ It orders nothing else, and needs no word of the head-end.
 
 from gateway.supply.account import Account
 from gateway.supply.executor import Executor, Intent
+from gateway.supply.guard import Wait
 from gateway.supply.items import KeptLimit
 from gateway.supply.outside import Outside
 from gateway.supply.pauses import Pauses
@@ -42,7 +43,7 @@ class GivingBack:
         result = None
         if meter is not None and limit is not None and binding is not None:
             result = await self._executor.carry_out(
-                meter, _unlimit_of(limit.command), binding, kept, _nothing_against, _durable_already
+                meter, _unlimit_of(limit.command), binding, kept, self._last_word, _durable_already
             )
         if result is None or result.cause is not Cause.AS_ASKED:
             self._pauses.later(pause_of(kept))
@@ -51,9 +52,9 @@ class GivingBack:
         self._pauses.end(pause_of(kept))
         await self._account.report(kept.command, State.VERIFIED, "limit-given-back", result.why, **result.detail)
 
-
-async def _nothing_against() -> None:
-    """Say that nothing speaks against it: it was judged with the limit."""
+    async def _last_word(self) -> Wait | None:
+        """Say that nothing speaks against it: it was judged with the limit. A dry run sends nothing, whatever it is."""
+        return Wait("dry run: nothing is sent", self._out.now()) if self._out.dry_run else None
 
 
 async def _durable_already(_: Intent) -> None:

@@ -217,6 +217,7 @@ class World:
         self.trusted = True
         self.lockout = ""
         self.dry_run = False
+        self.errors: list[BaseException] = []  # what no part of the gateway caught
         self.told: list[tuple[str, str, dict[str, str]]] = []
         self.cut_at: tuple[str, int] = ("", 0)
         self.torn = False
@@ -260,8 +261,14 @@ class World:
             Outside(known.get, lambda: 12, self.now, lambda: self.trusted, lambda: self.lockout, dry),  # type: ignore[arg-type]
         )
         self.loop = Loop(self)
+        self.loop.set_exception_handler(self._failed)
         self._stop = asyncio.Event()
         self._run = self.loop.create_task(self.service.run(self._stop))
+
+    def _failed(self, _: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is not None and not isinstance(error, PowerCut):
+            self.errors.append(error)
 
     def crash(self) -> None:
         """Drop the gateway as it is, perhaps in the middle of a write, and start another."""
