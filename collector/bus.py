@@ -18,7 +18,7 @@ from collector.exchange import Answer, Exchange, Transact
 from collector.forecast import cycle_time
 from collector.lanes import DEPTHS, Lane
 from collector.links.link import CrosstalkError, Link
-from collector.turns import BusyError, Job, LateError, Meter, Turns, left_alone
+from collector.turns import BusyError, GaveWayError, Job, LateError, Meter, Turns, left_alone
 from metering import timing
 from metering.errors import FrameError, LinkDownError, MeterError, NoAnswerError, RefusedError
 from metering.model import SECOND
@@ -30,6 +30,7 @@ __all__ = [
     "BusStatus",
     "BusyError",
     "Exchange",
+    "GaveWayError",
     "Lane",
     "LateError",
     "Transact",
@@ -102,25 +103,28 @@ class Bus:
         *,
         deadline: float | None = None,
         whole: bool = False,
+        yields: bool = False,
     ) -> T:
         """Run `work` for one meter when its turn comes, and return what it returns.
 
         `work` is given the `Transact` to speak with; the wire is its own until it ends, more urgent lanes excepted.
         `deadline` (`time.monotonic`) is when it is too late to begin. A job may repeat `BusLimits.retries` exchanges.
         `whole` work is one conversation (an association): while more urgent jobs go first between its exchanges, those
-        of the same meter wait until it has ended.
+        of the same meter wait until it has ended. A long read `yields`: a command for its meter ends it
+        before its next exchange, at a block border, and it is asked for again later.
 
         Raises:
             BusyError: the lane is full.
             LateError: the deadline passed first.
             CircuitOpenError: the meter has been failing; it is asked again later. A command asks all the same.
+            GaveWayError: a command ended what yields.
             LinkDownError: the wire is down.
             MeterError: whatever `work` let through.
 
         """
         turns = self._turns
         known = self._meters.get(meter) or self._meet(meter)
-        job = Job(lane, known, deadline, self.limits.retries, DISTURBANCES, whole=whole)
+        job = Job(lane, known, deadline, self.limits.retries, DISTURBANCES, whole=whole, yields=yields)
         try:
             if not turns.begin_at_once(job):
                 await turns.queue(job)
@@ -162,6 +166,8 @@ class Bus:
         # A receiver remembers what came: a repeat is heard by one that has heard nothing.
         spare = copy.deepcopy(exchange.receiver) if exchange.receiver is not None and not exchange.once else None
         while True:
+            if job.called_off:
+                raise GaveWayError("a command for the same meter goes first", meter=job.meter.id)
             if job.meter.circuit.state is State.OPEN:  # it opened under this job
                 raise left_alone(job.meter, time.monotonic())
             try:

@@ -23,6 +23,12 @@ class LateError(TransportError):
     kind = "late"
 
 
+class GaveWayError(TransportError):
+    """A command for the same meter came: the rest of a long read is asked for later. The meter is not to blame."""
+
+    kind = "gave-way"
+
+
 class Meter:
     """What a bus knows of one meter. `ready_at` (0: at once) is when it may be asked again, `unit` its last address."""
 
@@ -40,10 +46,24 @@ class Meter:
 class Job:
     """One caller's work on one meter. It holds a link while it is its turn, and, where it is `whole`, its meter longer.
 
-    A whole job is the meter's holder from its first turn to its end, a job that is not only while it is its turn.
+    A whole job is the meter's holder from its first turn to its end, a job that is not only while it is its turn. One
+    that `yields` is `called_off` by a command for its meter, and ends before its next exchange.
     """
 
-    __slots__ = ("deadline", "disturbances", "lane", "link", "meter", "retries", "timer", "turn", "used", "whole")
+    __slots__ = (
+        "called_off",
+        "deadline",
+        "disturbances",
+        "lane",
+        "link",
+        "meter",
+        "retries",
+        "timer",
+        "turn",
+        "used",
+        "whole",
+        "yields",
+    )
 
     def __init__(
         self,
@@ -54,7 +74,10 @@ class Job:
         disturbances: int,
         *,
         whole: bool = False,
+        yields: bool = False,
     ) -> None:
+        self.yields = yields
+        self.called_off = False
         self.lane = lane
         self.meter = meter
         self.deadline = deadline
@@ -169,6 +192,7 @@ class Turns:
                 self._refuse_late(job)
             elif meter.holder is not None and meter.holder is not job:
                 self._park(job, None)
+                meter.holder.called_off = meter.holder.yields and job.lane is Lane.COMMAND
                 self._hurry(meter.holder, job.lane)
             elif meter.ready_at > now:
                 self._park(job, meter.ready_at - now)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from collector.bus import Lane
+from collector.bus import GaveWayError, Lane
 from gateway.clock import Clock
 from gateway.intake import Intake, ProfileTask
 from gateway.ledger import Account, Counts
@@ -138,6 +138,8 @@ class Backfill:
                 self._wanted.discard(task)
         except LinkDownError:
             return False
+        except GaveWayError:  # to a command: it comes again, behind it
+            pass
         except MeterError as error:
             self._wanted.discard(task)
             logger.debug("not filled", profile=task.name, kind=error.kind, reason=str(error))

@@ -127,12 +127,12 @@ class ProfileReads:
             MeterError: it could not be read; what came before is in the log all the same.
 
         """
-        await self._work.work_on(task.meter, lane, partial(self._read_new, task), deadline)
+        await self._work.work_on(task.meter, lane, partial(self._read_new, task), deadline, yields=True)
         task.due = False
 
     async def read_piece(self, task: ProfileTask, piece: Span) -> None:
         """Read the intervals low <= n < high of a profile, as one job behind all others. Raises `MeterError`."""
-        await self._work.work_on(task.meter, Lane.BACKFILL, partial(self._read_piece, task, piece))
+        await self._work.work_on(task.meter, Lane.BACKFILL, partial(self._read_piece, task, piece), yields=True)
 
     async def _read_new(self, task: ProfileTask, talk: Talk) -> None:
         """Do a scheduled read: events first, since they say which intervals have no supply.

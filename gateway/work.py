@@ -19,7 +19,7 @@ from metering.errors import AuthError, HaltedError, MeterError
 
 T = TypeVar("T")
 
-NOT_ASKED = frozenset({"busy", "late", "halted"})  # kinds of errors after which nothing was said to the meter
+NOT_ASKED = frozenset({"busy", "late", "halted", "gave-way"})  # kinds of errors that say nothing of the meter
 
 logger = structlog.get_logger(__name__)
 
@@ -85,17 +85,20 @@ class MeterWork:
         deadline: float | None = None,
         *,
         keyed: bool = False,
+        yields: bool = False,
     ) -> T:
         """Run `job` in a conversation with the meter when its turn comes, and return what it returns.
 
         The bus is the job's from its first exchange to its last, more urgent lanes excepted. `deadline`
         (`time.monotonic`) is when it is too late to begin. A `keyed` job needs a secret though its meter is read
-        without one (a DL/T 645 clock that is set by password).
+        without one (a DL/T 645 clock that is set by password). One that `yields` is ended by a command for its meter
+        before its next exchange.
 
         Raises:
             BusyError: the lane is full.
             LateError: the deadline passed first.
             CircuitOpenError: the meter has been failing; it is asked again later.
+            GaveWayError: a command ended what yields.
             LinkDownError: the wire is down.
             AuthError: it refused its secrets, now or earlier; it is asked again when they change.
             HaltedError: its keys are not here, or its counters not known to be safe: nothing was said to it.
@@ -108,7 +111,12 @@ class MeterWork:
         bus = self._buses[meter.settings.bus or ""]
         try:
             return await bus.submit(
-                lane, meter.id, partial(self._converse, meter, check, job), deadline=deadline, whole=meter.whole
+                lane,
+                meter.id,
+                partial(self._converse, meter, check, job),
+                deadline=deadline,
+                whole=meter.whole,
+                yields=yields,
             )
         except LockedError:
             raise

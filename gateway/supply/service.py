@@ -117,6 +117,9 @@ class SupplyService:
                 self._pauses.later(name)
             except NoSuchTransitionError as error:
                 logger.info("a supply command was moved meanwhile", reason=str(error))
+            except Exception:  # the supervisor of commands: a fault of a driver must not end the gateway, nor spin
+                logger.exception("a fault while a supply command was carried out", command=name)
+                self._pauses.later(name)
             finally:
                 self._wake.set()
 

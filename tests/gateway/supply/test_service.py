@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collector.capabilities import SupplySwitch
 from gateway.clock import Clock
 from metering import timing
 from metering.model import SECOND, Source
@@ -82,7 +83,7 @@ async def test_what_is_so_already_is_verified_without_an_action(place: Street, t
         assert found.state is State.VERIFIED
         assert found.does == ""
         assert place.relay.moved == []
-        assert [entry.state for entry in edge.told(found.command.id)] == ["accepted", "verified"]
+    assert [entry.state for entry in edge.told(found.command.id)] == ["accepted", "verified"]
 
 
 async def test_a_limit_is_set_and_given_back_by_itself_when_its_time_is_over(place: Street, tmp_path: Path):
@@ -136,6 +137,24 @@ async def test_a_restore_that_was_not_done_is_ordered_again_until_it_is(place: S
         place.relay.misdeed = ""
         assert (await edge.ended(command.id)).state is State.VERIFIED
         assert place.on("modbus")
+
+
+async def test_a_fault_of_a_driver_ends_nothing_and_is_tried_again_after_a_pause(place: Street, tmp_path: Path):
+    async with Edge(tmp_path, place, Desk(place)) as edge:
+        meter, calls = edge.meters["modbus"], 0
+        real = meter.make_switch
+        assert real is not None
+
+        def failing() -> SupplySwitch:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise RuntimeError("a mistake")
+            return real()
+
+        meter.make_switch = failing
+        assert (await edge.order("modbus", A.DISCONNECT)).state is State.VERIFIED
+        assert calls == 2
 
 
 async def test_a_slow_relay_is_waited_for(place: Street, tmp_path: Path):
