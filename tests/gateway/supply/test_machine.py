@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,127 +16,23 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collector.capabilities import Order
 from gateway.supply.executor import Step
-from gateway.supply.items import Held
-from gateway.supply.record import Record
-from gateway.supply.trust_file import TrustFile
 from metering.model import SECOND
 from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage, Go, SupplyCommand, canonical
 from metering.supply_states import FINAL, State
-from tests.gateway.supply.virtual import SimMeter, World, inline
-from trust import document as trusted
-from trust.document import Binding, Caps, Holder, Service, TrustDocument
-from trust.keys import SigningKey
+from tests.gateway.supply.judged import DEVICES, KEYS, NEVER_CUT, Judged, Overheard
+from tests.gateway.supply.sim_meter import SimMeter
+from tests.gateway.supply.virtual import inline
 from trust.signatures import Kind, sign
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it dies before its first step
 A = Action
-PEOPLE = ("anna", "ben", "cleo", "dora", "emil", "payments", "eve")
-KEYS = {name: SigningKey.generate() for name in PEOPLE}
-HOLDERS = {name: Holder(name, str(key.public)) for name, key in KEYS.items()}
-DEVICES = ("m1", "m2", "m3")
-NEVER_CUT = "MP-3"
-CAPS = Caps(3, 6, 1000)
-HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
-DOCUMENT = TrustDocument(
-    "gw1",
-    1,
-    1,
-    2,
-    (HOLDERS["dora"], HOLDERS["emil"]),
-    2,
-    (HOLDERS["anna"], HOLDERS["ben"], HOLDERS["cleo"]),
-    CAPS,
-    (Service("payments", str(KEYS["payments"].public), 3),),
-    never_cut=(NEVER_CUT,),
-    bindings=tuple(Binding(f"MP-{each[1]}", each, each, f"serial:{each}", 0, 1000) for each in DEVICES),
-)
-SIGNED = sign(trusted.canonical(DOCUMENT), Kind.TRUST, [KEYS["dora"], KEYS["emil"]])
 SIGNERS = st.sampled_from(
     [("anna", "ben"), ("anna", "cleo"), ("anna",), ("anna", "anna"), ("payments",), ("anna", "payments"), ("eve",)]
 )
 ORDERS = st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.RESTORE, A.RESTORE, A.LIMIT, A.UNLIMIT, A.RECONNECT, A.ARM])
 FAULTS = ["lost", "late", "late-and-lost", "ignored", "dropped", "refused", "refused-and-done"]
 PLACES = [*(str(step) for step in Step), "before-put", "after-put"]
-
-
-def install(folder: Path) -> TrustFile:
-    trust = TrustFile(folder, "gw1")
-    if trust.document is None:
-        trust.install(SIGNED)
-    return trust
-
-
-class Judged(World):
-    """A world in which every order that leaves is judged by what it may and may not be."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sent: list[tuple[str, str]] = []  # command, action
-        self.cuts: list[int] = []  # by the gateway's clock
-        self.signers: dict[str, tuple[str, ...]] = {}
-        self.goes: dict[str, list[tuple[int, float]]] = {}
-        super().__init__(folder, install)
-
-    def acts(self, meter: SimMeter, order: Order) -> None:
-        try:
-            self._judge(meter, order)
-        except AssertionError as error:
-            self.errors.append(error)
-
-    def _judge(self, meter: SimMeter, order: Order) -> None:
-        assert meter.read, "an order after an order whose outcome nobody has read"
-        assert not meter.identity.endswith("stranger"), "an order to another meter"
-        assert not self.dry_run_now, "an order in a dry run"
-        name = self.executing(meter.device)
-        if not name:  # a limit's end: the signed limit has ordered it
-            kept = Record(self.folder / "record").limits[meter.device]
-            assert order.action is A.UNLIMIT
-            assert self.now() >= kept.until
-            return
-        held = Record(self.folder / "record").held[name]
-        assert held.state is State.EXECUTING, "an order whose intent is not on the disk"
-        assert self.now() < held.command.expires_at, "an order after its expiry"
-        if held.command.action in WITHHOLDING:
-            self._withholds(name, held)
-        else:
-            assert self.signers[name], "nobody signed"
-        self.sent.append((name, str(order.action)))
-
-    @property
-    def dry_run_now(self) -> bool:
-        return bool(self.service._out.dry_run)
-
-    def _withholds(self, name: str, held: Held) -> None:
-        command = held.command
-        assert name not in {sent for sent, _ in self.sent}, "an order twice"
-        persons = set(self.signers[name]) & {"anna", "ben", "cleo"}
-        assert len(persons) >= DOCUMENT.k
-        assert command.requester not in persons
-        assert command.point != NEVER_CUT
-        assert not self.lockout
-        assert self.trusted
-        given = self.goes.get(name, [])
-        assert any(0 <= self.now() - at <= 60 * SECOND and self.time - come <= 60 for at, come in given)
-        self.cuts.append(self.now())
-        for span, most in ((HOUR, CAPS.per_hour), (DAY, CAPS.per_day)):
-            assert sum(at >= self.now() - span for at in self.cuts) <= most, "above its caps"
-
-
-class Overheard:
-    """What the service would write: a fault that it caught is one all the same."""
-
-    def __init__(self, errors: list[BaseException]) -> None:
-        self._errors = errors
-
-    def info(self, *_: object, **__: object) -> None: ...
-
-    warning = info
-
-    def exception(self, *_: object, **__: object) -> None:
-        error = sys.exc_info()[1]
-        if error is not None:
-            self._errors.append(error)
 
 
 class Supply(RuleBasedStateMachine):
@@ -432,6 +327,7 @@ TestShort.settings = settings(
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
+    report_multiple_bugs=False,
     phases=[Phase.generate],  # always the same examples; `make soak` looks for the smallest
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -6,29 +6,24 @@ Record, guard, executor, door, service and trust are the real ones, on the disk;
 import asyncio
 import contextlib
 import selectors
-from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from collector.capabilities import Limits, Order, SentFrame
-from collector.supply_rules import Step, class70, limiter
+from collector.capabilities import Order
 from gateway.supply.executor import Executor
 from gateway.supply.outside import Outside
 from gateway.supply.record import Record
 from gateway.supply.service import SupplyService
 from gateway.supply.trust_file import TrustFile
-from metering.errors import LinkDownError, NoAnswerError, RefusedError
 from metering.model import SECOND
-from metering.supply import Action, Go, SupplyState
+from metering.supply import Go
 from metering.supply_states import State
-from simulators.dlms_supply import target
+from tests.gateway.supply.sim_meter import MODES, Notes, SimMeter, Wire
 
 VERIFY_S = 5.0
-LATE_S = 3.0  # how late a relay moves at most: sooner than the gateway gives it up
 START = 1_795_000_000 * SECOND
-MODES = {"m1": 4, "m2": 1, "m3": 6}
 
 
 class PowerCut(SystemExit):
@@ -56,154 +51,6 @@ class Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._world.time
-
-
-class SimMeter:
-    """One meter with a switch of class 70 and a limiter, and what it does wrong next."""
-
-    limits = True
-
-    def __init__(self, world: "World", device: str) -> None:
-        self._world = world
-        self.device = device
-        self.mode = MODES[device]
-        self.control, self.output, self.normal = 1, True, 4600
-        self.base = 4600  # the threshold without a limit of ours
-        self.identity = f"serial:{device}"
-        self.power = True
-        self.silent = 0  # exchanges that nobody answers
-        self.faults: deque[str] = deque()  # of the orders that come
-        self.late: tuple[float, Order] | None = None
-        self.read = True  # since the last order
-        self.opened_by = ""  # the command that opened it; empty: it is closed, or a hand did it
-        self.touched = False  # by hand, since the record was last true
-
-    # --- what a switch is asked ---------------------------------------------------------------------------------------
-
-    async def identities(self, talk: object) -> frozenset[str]:
-        del talk
-        await self._answer()
-        return frozenset({self.identity})
-
-    async def state(self, talk: object) -> SupplyState:
-        del talk
-        await self._answer()
-        self.read = True
-        return SupplyState(self.output, self.control, self.mode, limit_w=None if self.normal == 0 else self.normal)
-
-    def plan(self, action: Action, state: SupplyState, limit_w: int | None = None) -> Step:
-        if action in {Action.LIMIT, Action.UNLIMIT}:
-            return limiter(action, state, limit_w)
-        return class70(action, state)
-
-    async def registers(self, talk: object, *, into: list[Any]) -> None:
-        del talk, into
-        await self._answer()
-
-    async def settings(self, talk: object) -> Limits:
-        del talk
-        await self._answer()
-        return Limits({4: self.normal}, self.normal or None)
-
-    def at_trip(self, state: SupplyState, settings: Limits) -> str:
-        del state, settings
-        return ""
-
-    async def act(self, talk: object, order: Order, sent: list[SentFrame]) -> None:
-        del talk
-        self._world.acts(self, order)
-        sent.append(SentFrame(b"order"))
-        self.read = False
-        await asyncio.sleep(0)
-        fault = self.faults.popleft() if self.faults else ""
-        if not self.power:
-            raise LinkDownError("no power", meter=self.device)
-        if fault in {"late", "late-and-lost"}:
-            self.late = (self._world.time + LATE_S, order)
-        elif fault not in {"ignored", "dropped", "refused"}:
-            self._do(order)
-        await asyncio.sleep(0)
-        if fault in {"lost", "late-and-lost", "dropped"}:
-            raise NoAnswerError("no answer", meter=self.device)
-        if fault in {"refused", "refused-and-done"}:
-            raise RefusedError("no", code=250, meter=self.device)
-
-    # --- what happens to it -------------------------------------------------------------------------------------------
-
-    async def _answer(self) -> None:
-        await asyncio.sleep(0.02)
-        self.settle()
-        if not self.power:
-            raise LinkDownError("no power", meter=self.device)
-        if self.silent:
-            self.silent -= 1
-            raise NoAnswerError("no answer", meter=self.device)
-
-    def settle(self) -> None:
-        if self.late is not None and self._world.time >= self.late[0]:
-            order, self.late = self.late[1], None
-            self._do(order)
-
-    def _do(self, order: Order) -> None:
-        if order.action is Action.LIMIT:
-            self.normal = order.limit_w or 0
-        elif order.action is Action.UNLIMIT:
-            if order.back is None:  # k of n lifted what this gateway did not set
-                self.base = 0
-            self.normal = order.back.values[4] if order.back is not None else 0
-        else:
-            self.move("remote_disconnect" if order.action is Action.DISCONNECT else "remote_reconnect")
-            self.opened_by = self.opened_by if self.control != 1 else ""
-            if order.action is Action.DISCONNECT and not self.opened_by:
-                self.opened_by = self._world.executing(self.device)
-
-    def move(self, cause: str) -> None:
-        after = target(self.control, self.mode, cause)
-        if after is not None:
-            self.control, self.output = after, after == 1
-
-    def by_hand(self, cause: str) -> None:
-        self.settle()
-        was = self.control
-        self.move(cause)
-        if self.control != was:
-            self.touched = True
-            self.opened_by = "" if self.output else self.opened_by
-
-
-class Wire:
-    """In the place of `MeterWork`: one conversation with a meter at a time."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def work_on(
-        self,
-        meter: Any,  # noqa: ANN401 - all it has is a name and a switch
-        lane: object,
-        job: Callable[[Any], Awaitable[Any]],
-        deadline: object = None,
-        **_: object,
-    ) -> object:
-        del lane, deadline
-        async with self._locks.setdefault(meter.id, asyncio.Lock()):
-            return await job(None)
-
-
-class Notes:
-    """In the place of the recorder: what would be told."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-
-    def journal(self, kind: str, name: str, state: str, **detail: str) -> None:
-        del kind
-        self._world.told.append((name, str(state), detail))
-
-    def raise_event(self, *_: object, **__: object) -> None: ...
-
-    async def commit(self) -> None:
-        await asyncio.sleep(0)
 
 
 class World:
