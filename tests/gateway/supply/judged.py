@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from collector.capabilities import Order
 from gateway.supply.items import Held
 from gateway.supply.record import Record
 from gateway.supply.trust_file import TrustFile
 from metering.model import SECOND
-from metering.supply import WITHHOLDING, Action
+from metering.supply import WITHHOLDING, Action, CommandMessage, Go, SupplyCommand, canonical
 from metering.supply_states import State
 from tests.gateway.supply.sim_meter import SimMeter
 from tests.gateway.supply.virtual import World
@@ -82,6 +83,49 @@ class Judged(World):
         else:
             assert self.signers[name], "nobody signed"
         self.sent.append((name, str(order.action)))
+
+    def order(
+        self,
+        number: int,
+        device: str,
+        action: Action,
+        signers: tuple[str, ...],
+        requester: str = "zoe",
+        reason: Any = "debt",  # noqa: ANN401 - a literal
+        valid_s: int = 600,
+        limit: tuple[int, int] | None = None,  # W, and for how many seconds
+    ) -> tuple[SupplyCommand, CommandMessage]:
+        """Have a command signed, and give it to the gateway."""
+        now = self.now()
+        limits = {"limit_w": limit[0], "limit_until": now + limit[1] * SECOND} if limit is not None else {}
+        command = SupplyCommand(
+            f"c{number}",
+            action,
+            f"MP-{device[1]}",
+            device,
+            device,
+            0,
+            "gw1",
+            reason,
+            requester,
+            f"{number:032x}",
+            number,
+            now,
+            now + valid_s * SECOND,
+            floor_w=1000,
+            **limits,
+        )
+        body = canonical(command)
+        message = CommandMessage(command.id, body, sign(body, Kind.COMMAND, [KEYS[each] for each in signers]))
+        self.signers[command.id] = signers
+        self.give(self.service.take(message))
+        return command, message
+
+    def let_go(self, name: str, old_s: int = 0) -> None:
+        """Give the gateway a go for a command, as old as said."""
+        go = Go(name, self.now() - old_s * SECOND)
+        self.goes.setdefault(name, []).append((go.at, self.time))
+        self.give(self.hear(go))
 
     @property
     def dry_run_now(self) -> bool:

@@ -18,12 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.supply.executor import Step
 from metering.model import SECOND
-from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage, Go, SupplyCommand, canonical
+from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage, SupplyCommand
 from metering.supply_states import FINAL, State
-from tests.gateway.supply.judged import DEVICES, KEYS, NEVER_CUT, Judged, Overheard
+from tests.gateway.supply.judged import DEVICES, NEVER_CUT, Judged, Overheard
 from tests.gateway.supply.sim_meter import SimMeter
 from tests.gateway.supply.virtual import inline
-from trust.signatures import Kind, sign
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it dies before its first step
 A = Action
@@ -89,7 +88,7 @@ class Supply(RuleBasedStateMachine):
         go: bool,
     ) -> None:
         limits = limit if action is A.LIMIT else None
-        self._order(device, action, signers, requester, reason, valid_s, limits, go=go)
+        self._order(device, action, signers, go=go, requester=requester, reason=reason, valid_s=valid_s, limit=limits)
 
     @rule(
         device=st.sampled_from(DEVICES[:2]),
@@ -153,39 +152,15 @@ class Supply(RuleBasedStateMachine):
         device: str,
         action: Action,
         signers: tuple[str, ...] = ("anna", "ben"),
-        requester: str = "zoe",
-        reason: Any = "debt",  # noqa: ANN401 - a literal
-        valid_s: int = 600,
-        limit: tuple[int, int] | None = None,
         *,
         go: bool = True,
+        **said: Any,  # noqa: ANN401 - as of `Judged.order`
     ) -> None:
-        world, number, now = self.world, next(self.numbers), self.world.now()
-        limits = {"limit_w": limit[0], "limit_until": now + limit[1] * SECOND} if limit is not None else {}
-        command = SupplyCommand(
-            f"c{number}",
-            action,
-            f"MP-{device[1]}",
-            device,
-            device,
-            0,
-            "gw1",
-            reason,
-            requester,
-            f"{number:032x}",
-            number,
-            now,
-            now + valid_s * SECOND,
-            floor_w=1000,
-            **limits,
-        )
-        body = canonical(command)
-        message = CommandMessage(command.id, body, sign(body, Kind.COMMAND, [KEYS[each] for each in signers]))
+        """Give a command; `said` as of `Judged.order`."""
+        command, message = self.world.order(next(self.numbers), device, action, signers, **said)
         self.messages.append((command, message))
-        world.signers[command.id] = signers
-        world.give(world.service.take(message))
         if go:
-            self._go(command.id)
+            self.world.let_go(command.id)
 
     @precondition(lambda self: self.messages)
     @rule(data=st.data())
@@ -197,13 +172,7 @@ class Supply(RuleBasedStateMachine):
     @rule(data=st.data(), old_s=st.sampled_from([0, 0, 0, 30, 70]))
     def a_go_comes(self, data: st.DataObject, old_s: int) -> None:
         command, _ = data.draw(st.sampled_from(self.messages))
-        self._go(command.id, old_s)
-
-    def _go(self, name: str, old_s: int = 0) -> None:
-        world = self.world
-        go = Go(name, world.now() - old_s * SECOND)
-        world.goes.setdefault(name, []).append((go.at, world.time))
-        world.give(world.hear(go))
+        self.world.let_go(command.id, old_s)
 
     # --- time, crashes, clocks ----------------------------------------------------------------------------------------
 
@@ -285,6 +254,9 @@ class Supply(RuleBasedStateMachine):
                     assert opener.state is State.VERIFIED, (opener.command.action, opener.state)
             if meter.output and not any(held.state is State.ARMED for held in record.held.values()):
                 meter.touched = meter.touched and device in record.openings
+            kept = record.limits.get(device)
+            if kept is not None and kept.until <= self.world.now():
+                continue  # its end is on its way, and is read again until the meter says so
             assert (device in record.limits) == (meter.normal != meter.base), device
             assert (device in record.limits) == (device in record.limited), device
 
