@@ -198,6 +198,7 @@ class Supply(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-7200, -60, 45, 3700, 200_000]))
     def the_clock_is_set(self, seconds: int) -> None:
+        self.world.latest = max(self.world.latest, self.world.now())
         self.world.offset += seconds * SECOND
         self.offsets.append(self.world.offset)
         self.world.calm()
@@ -249,8 +250,8 @@ class Supply(RuleBasedStateMachine):
             record = self.world.record
             if not meter.touched:
                 assert (device in record.openings) == (not meter.output), device
-                if meter.opened_by:
-                    opener = record.held[meter.opened_by]
+                opener = record.held.get(meter.opened_by)  # None: its clock leapt, and it is forgotten
+                if opener is not None:
                     assert opener.state is State.VERIFIED, (opener.command.action, opener.state)
             if meter.output and not any(held.state is State.ARMED for held in record.held.values()):
                 meter.touched = meter.touched and device in record.openings
