@@ -9,6 +9,7 @@ import holidays
 from metering.errors import ConfigError
 
 SATURDAY = 5
+LANGUAGE = "en_US"  # of holidays' names in evidence, wherever the process runs; the country's own where it lacks it
 LONGEST = 400  # days that are counted; a notice that is older is old enough
 
 
@@ -18,7 +19,7 @@ class Calendar:
     def __init__(self, name: str) -> None:
         country, _, part = name.partition("-")
         try:
-            self._days = holidays.country_holidays(country, subdiv=part or None)
+            self._days = holidays.country_holidays(country, subdiv=part or None, language=LANGUAGE)
         except NotImplementedError:
             raise ConfigError(f"there is no calendar {name!r}; one reads like GB-ENG, CN, AU-NSW, US-NY") from None
 
