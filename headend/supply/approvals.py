@@ -51,7 +51,7 @@ class Approvals:
         command = self._sight.seen(grant, name)
         if command.state is not State.AWAITING_APPROVAL:
             raise NotAcceptedError("not-waiting", f"the command is {command.state}: it waits for no approval")
-        if grant.token == command.token:
+        if _asked_for(grant, command):
             raise NotAcceptedError("requester", "who requested a command does not approve it")
         kind = Kind.MANIFEST if command.campaign else Kind.COMMAND
         self._sight.all(grant, command)
@@ -71,7 +71,7 @@ class Approvals:
         command = kept.command
         if kept.approved_by:
             raise NotAcceptedError("not-waiting", "the command is approved: it waits for no approval")
-        if grant.token == command.token:
+        if _asked_for(grant, command):
             raise NotAcceptedError("requester", "who requested a command does not approve it")
         kids = self._signatures.check(command, Kind.COMMAND, command.body, signed)
         signed_one = msgspec.structs.replace(command, signed=signed)
@@ -131,7 +131,7 @@ class Approvals:
     def second(self, grant: Grant, name: str, cause: Cause) -> Command:
         """Release or delete quarantined commands (all of a campaign): by another person than their requester."""
         command = self._sight.seen(grant, name)
-        if grant.token == command.token or grant.name == command.order.requester:
+        if _asked_for(grant, command):
             raise NotAcceptedError("requester", "a second person decides about what is quarantined")
         found = self._sight.all(grant, command)
         names = [each.id for each in found if each.state is State.QUARANTINED]
@@ -139,3 +139,8 @@ class Approvals:
             raise NotAcceptedError("not-quarantined", f"the command is {command.state}, not quarantined")
         self._book.move_all(names, Step(cause, f"token:{grant.token}", self._clock()))
         return command
+
+
+def _asked_for(grant: Grant, command: Command) -> bool:
+    """Tell whether it was this person's request: another token under the same name is the same person."""
+    return grant.token == command.token or grant.name == command.order.requester

@@ -115,6 +115,14 @@ async def test_too_few_approvers_or_the_requester_among_them_send_nothing(centre
     assert await centre.step() == []
 
 
+def test_another_token_of_the_requester_is_the_requester(centre: Centre):
+    (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    again = msgspec.structs.replace(ANNA, token="dddddddd", name=CLERK.name)
+    with pytest.raises(NotAcceptedError, match="who requested a command does not approve it"):
+        centre.desk.approve(again, view.id, centre.signed(view.id, "anna"))
+    assert centre.desk.view(ANNA, view.id).missing == ["2 approvals"]
+
+
 def test_signatures_that_prove_nothing_are_refused_and_not_kept(centre: Centre):
     (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
     (other,) = centre.request(Action.DISCONNECT, "MP-2", key="k2").commands
