@@ -57,6 +57,8 @@ class Cause(StrEnum):
     SUPERSEDED = "superseded"
 
 
+LIMIT_GIVEN_BACK = "limit-given-back"  # what a gateway tells of a limit that held and that it has ended: no new state
+
 S, C = State, Cause
 _BEFORE_SENT = (S.QUARANTINED, S.AWAITING_APPROVAL, S.APPROVED, S.WAITING_FOR_WINDOW, S.QUEUED)
 

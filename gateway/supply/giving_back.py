@@ -12,7 +12,7 @@ from gateway.supply.pauses import Pauses
 from gateway.supply.trust import Trust
 from gateway.supply.withheld import given_back
 from metering.supply import Action, SupplyCommand
-from metering.supply_states import Cause, State
+from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
 
 
 def pause_of(kept: KeptLimit) -> str:
@@ -50,7 +50,7 @@ class GivingBack:
             return
         await self._account.put(*given_back(kept.device))
         self._pauses.end(pause_of(kept))
-        await self._account.report(kept.command, State.VERIFIED, "limit-given-back", result.why, **result.detail)
+        await self._account.report(kept.command, State.VERIFIED, LIMIT_GIVEN_BACK, result.why, **result.detail)
 
     async def _last_word(self) -> Wait | None:
         """Say that nothing speaks against it: it was judged with the limit. A dry run sends nothing, whatever it is."""

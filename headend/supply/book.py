@@ -15,7 +15,7 @@ from headend.supply.command import Command
 from headend.supply.steps import Step, advanced, command_of, move, row_of
 from headend.webhooks import Outgoing, enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
-from metering.supply_states import FINAL, NOT_SENT, Cause, State
+from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, State
 
 AT_ONCE = 200  # commands that are moved in one transaction
 
@@ -231,6 +231,16 @@ class Book:
             due = sa.and_(commands.c.id == command.id, commands.c.renew_at > 0)
             if connection.execute(sa.update(commands).where(due).values(renew_at=at)).rowcount:
                 append(connection, [entry])
+
+        self._database.write(change)
+
+    def limit_ended(self, name: str, entry: Entry) -> None:
+        """Note that a limit which held was given back at the meter, and tell the audit."""
+
+        def change(connection: sa.Connection) -> None:
+            held = sa.and_(commands.c.id == name, commands.c.state == str(State.VERIFIED))
+            connection.execute(sa.update(commands).where(held).values(cause=LIMIT_GIVEN_BACK, changed_at=entry.at))
+            append(connection, [entry])
 
         self._database.write(change)
 

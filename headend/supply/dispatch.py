@@ -24,8 +24,8 @@ from headend.supply.steps import Step
 from headend.supply.strangers import Strangers, told_of
 from metering import timing, wire
 from metering.model import SECOND, JournalEntry
-from metering.supply import WITHHOLDING, Go, Hours
-from metering.supply_states import FINAL, NOT_SENT, Cause, NoSuchTransitionError, State, after
+from metering.supply import WITHHOLDING, Action, Go, Hours
+from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, NoSuchTransitionError, State, after
 from metering.wire import Control
 
 TICK_S = 0.5
@@ -213,9 +213,12 @@ class Dispatch:
             self._book.move(command.id, Step(Cause(cause), actor, self._clock(), why, detail | {"at": entry.at}))
         except ValueError:  # no such transition, or a cause of another version
             replayed = "again" in detail and command.state in FINAL  # nobody sends here what is at its end
-            if entry.state != command.state or cause == "limit-given-back" or replayed:
-                body = {"state": entry.state[:64], "cause": cause[:64], "why": why, "at": entry.at} | detail
-                self._book.tell(Entry(self._clock(), actor, "command-told", command.id, command.region, body))
+            body = {"state": entry.state[:64], "cause": cause[:64], "why": why, "at": entry.at} | detail
+            told = Entry(self._clock(), actor, "command-told", command.id, command.region, body)
+            if cause == LIMIT_GIVEN_BACK and command.order.action is Action.LIMIT:
+                self._book.limit_ended(command.id, told)
+            elif entry.state != command.state or replayed:
+                self._book.tell(told)
 
 
 def _inside(hours: Hours | None, now: int) -> bool:

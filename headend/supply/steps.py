@@ -21,6 +21,11 @@ from metering.supply_states import Cause, State, after
 RENEWED = frozenset({State.EXPIRED, State.FAILED, State.REFUSED_BY_GUARD})
 FIRST_RENEWAL_S = 60  # after the end; doubled each time
 LONGEST_RENEWAL_S = 6 * 3600
+ALERTED = {  # states at which somebody should look
+    State.QUARANTINED: "a command above a threshold waits for a second person",
+    State.REFUSED_BY_GUARD: "a gateway's guard refused a command",
+    State.UNKNOWN: "what became of a command is not known",
+}
 
 
 class Step(NamedTuple):
@@ -72,6 +77,8 @@ def advanced(found: Command, steps: Sequence[Step]) -> Advanced:
             renew_at=_renewal(found, state, step.at),
         )
         messages.append(_outgoing(found, step.at))
+        if state in ALERTED:
+            messages.append(_alert(found, step.at))
     return Advanced(found, entries, messages)
 
 
@@ -100,6 +107,11 @@ def _outgoing(command: Command, at: int) -> Outgoing:
         "device": order.device,
     }
     return Outgoing("command", at, command.point, command.region, body)
+
+
+def _alert(command: Command, at: int) -> Outgoing:
+    body = {"alert": ALERTED[command.state], "command": command.id, "why": command.why[:1000]}
+    return Outgoing("alert", at, command.point, command.region, body)
 
 
 def command_of(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query

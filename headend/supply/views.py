@@ -6,7 +6,7 @@ import msgspec
 
 from headend.supply.command import Command, is_open
 from metering.supply import CONTROL_CODES, WITHHOLDING, Action
-from metering.supply_states import State
+from metering.supply_states import LIMIT_GIVEN_BACK, State
 from metering.timing import to_rfc3339
 
 _NAMES = {
@@ -144,6 +144,6 @@ def _state(last: Command) -> str:
         return "unknown"
     if last.state is State.ARMED:
         return "armed"
-    if last.order.action in WITHHOLDING and last.cause == "limit-given-back":
+    if last.order.action in WITHHOLDING and last.cause == LIMIT_GIVEN_BACK:
         return "connected"
     return _NAMES[last.order.action]

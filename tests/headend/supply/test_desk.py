@@ -8,9 +8,11 @@ from headend.readings import BadRequestError, NotFoundError
 from headend.state.store import State as Database
 from headend.supply.signatures import NotAcceptedError
 from headend.supply.thresholds import Limits
+from headend.webhooks import Outbox
 from metering.model import SECOND
 from metering.supply import Action, Go, Hours, parse_command
-from metering.supply_states import Cause, State
+from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
+from metering.timing import to_rfc3339
 from tests.headend.supply.centre import ABROAD, ANNA, CLERK, SAYS, START, Centre
 from trust.authority import Authority
 from trust.sheet import Checked
@@ -280,3 +282,38 @@ def test_reading_a_state_needs_no_approval_and_is_in_nobodys_way(centre: Centre)
     assert look.state == "approved"
     (cut,) = centre.request(Action.DISCONNECT, "MP-1", key="k2").commands
     assert cut.state == "awaiting-approval"
+
+
+async def test_a_limit_that_ended_by_itself_is_full_supply_and_a_gateways_word_ends_no_disconnect(centre: Centre):
+    (limit,) = centre.request(Action.LIMIT, "MP-1", limit_w=3000, limit_until=START + 8 * 3600 * SECOND).commands
+    (cut,) = centre.request(Action.DISCONNECT, "MP-2", key="k2").commands
+    for each in (limit, cut):
+        centre.approve(each.id, "anna", "ben")
+        await centre.step()
+        centre.say(each.id, "accepted", Cause.GATEWAY_ACCEPTED)
+        centre.say(each.id, "executing", Cause.BEGAN)
+        centre.say(each.id, "verified", Cause.AS_ASKED)
+    assert [centre.desk.supply(CLERK, point).state for point in ("MP-1", "MP-2")] == ["limited", "disconnected"]
+    centre.now += 8 * 3600 * SECOND
+    for each in (limit, cut):
+        centre.say(each.id, "verified", LIMIT_GIVEN_BACK)
+    full, dark = (centre.desk.supply(CLERK, point) for point in ("MP-1", "MP-2"))
+    assert (full.state, full.to_come_back, full.since) == ("connected", None, to_rfc3339(centre.now))
+    assert dark.state == "disconnected"
+
+
+async def test_alerts_go_out_for_what_somebody_should_look_at(centre: Centre, state: Database):
+    outbox = Outbox(state)
+    outbox.subscribe("desk")
+    (cut,) = centre.request(Action.DISCONNECT, "MP-1").commands
+    centre.approve(cut.id, "anna", "ben")
+    await centre.step()
+    centre.now += 5 * 3600 * SECOND
+    await centre.step()
+    centre.say(cut.id, "refused-by-guard", Cause.GUARD_REFUSED, why="too many in this hour")
+    alerts = [msgspec.json.decode(each.body) for each in outbox.waiting("desk", 100) if each.event == "alert"]
+    assert [(each["command"], each["alert"]) for each in alerts] == [
+        (cut.id, "what became of a command is not known"),
+        (cut.id, "a gateway's guard refused a command"),
+    ]
+    assert alerts[-1]["why"] == "too many in this hour"
