@@ -180,5 +180,5 @@ async def test_no_planted_secret_is_in_any_byte_that_a_headend_or_a_gateway_keep
     frames = [entry.detail["frames"] for entry in entries if "frames" in entry.detail]
     shifted = bytes(byte + 0x33 & 0xFF for byte in PASSWORD)
     wanted = "|".join(each.hex() for each in (PASSWORD, PASSWORD[::-1], shifted, shifted[::-1]))
-    assert len(frames) == 2
+    assert len(set(frames)) == 2  # one told again with a later state is the same
     assert not re.search(wanted, "|".join(frames).lower().replace(" ", ""))
