@@ -13,7 +13,7 @@ from gateway.supply.guard import GO_S, Refusal, act_at, at_the_door, superseded_
 from gateway.supply.items import Held, held_of
 from metering import events
 from metering.model import SECOND
-from metering.supply import CommandMessage
+from metering.supply import CommandMessage, canonical
 from metering.supply_states import Cause, State
 from trust.authority import Authorised, Authority, NotAuthorisedError
 
@@ -64,6 +64,9 @@ class Door:
         async with self._account.writing:
             if not self._has_meter(command.device):
                 return Refusal(f"this gateway has no meter {command.device} on a bus")
+            known = record.held.get(command.id)
+            if known is not None and known.body == canonical(command):
+                return None  # it came twice at once: the other copy is the one that is told of
             if (refused := at_the_door(found, record, now)) is not None:
                 return refused
             at = act_at(found, record, now, self._chance.random())

@@ -60,6 +60,16 @@ def found_in(folder: Path, secrets: Sequence[bytes]) -> list[Path]:
     return [file for file in files if any(each in file.read_bytes() for each in secrets)]
 
 
+async def test_two_copies_that_come_at_once_are_one_command_and_no_refusal(place: Street, tmp_path: Path):
+    desk = Desk(place)
+    message = desk.message(desk.command("modbus", A.DISCONNECT))
+    async with Edge(tmp_path, place, desk) as edge:
+        await asyncio.gather(*(edge.service.take(message) for _ in range(4)))
+        await edge.ended(message.id)
+        assert not place.on("modbus")
+    assert [entry.state for entry in edge.told(message.id)] == ["accepted", "executing", "verified"]
+
+
 async def test_no_password_stands_in_what_is_told_or_kept(place: Street, tmp_path: Path):
     async with Edge(tmp_path, place, Desk(place)) as edge:
         await edge.order("dlt645", A.DISCONNECT)
