@@ -31,11 +31,14 @@ async def test_a_step_that_fails_is_taken_again_and_each_reason_is_told_once():
 
 async def test_a_stop_ends_the_rest_between_two_steps():
     stop = asyncio.Event()
+    taken = []
 
     async def step() -> None:
+        taken.append(stop.is_set())
         asyncio.get_running_loop().call_soon(stop.set)
 
     await asyncio.wait_for(steps.repeat(step, 3600.0, stop, "keys wait"), 60)
+    assert taken == [False]
 
 
 async def test_what_is_no_waiting_is_not_held_up():
