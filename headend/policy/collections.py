@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headend.audit.chain import Entry, append
-from headend.policy.facts import MAX_NOTICES, CollectionFacts, Contact, Notice
+from headend.policy.facts import AHEAD_S, MAX_NOTICES, CollectionFacts, Contact, Notice
 from headend.posting import Target
 from headend.state.rows import put
 from headend.state.store import State
@@ -26,7 +26,6 @@ from metering.model import SECOND
 
 TIME_S = 5.0  # for connecting, and then for the whole answer
 MAX_ANSWER = 64 * 1024  # bytes
-AHEAD_S = 300  # so far ahead of ours collections' clock may be
 TIMESTAMP = "Metergate-Timestamp"
 SIGNATURE = "Metergate-Signature"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

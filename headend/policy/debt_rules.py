@@ -4,7 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from headend.policy.calendar import Calendar, working_days_between
-from headend.policy.facts import CollectionFacts, Notice, Question
+from headend.policy.facts import AHEAD_S, CollectionFacts, Notice, Question
 from headend.policy.rule import Found, Rule, local
 from metering.model import SECOND
 
@@ -22,8 +22,9 @@ class FactsAge(Rule, tag="facts-age", frozen=True, kw_only=True):
         if question.facts is None:
             return Found(False, f"facts at most {self.hours:g} h old: {NO_FACTS}", {})  # noqa: FBT003 - Found's own
         age = (question.now - question.facts.at) / SECOND / 3600
+        early = age * 3600 < -AHEAD_S  # of the future, by more than two clocks differ
         says = f"facts at most {self.hours:g} h old: {age:.1f} h"
-        return Found(0 <= age <= self.hours, says, {"facts_at": str(question.facts.at)})
+        return Found(not early and age <= self.hours, says, {"facts_at": str(question.facts.at)})
 
 
 class OverdueDays(Rule, tag="overdue-days", frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from headend.policy.facts import CollectionFacts, Question, RuleResult, Verdict
 from headend.policy.registers import Registers
 from headend.policy.rule_set import RuleSet
 from headend.registry import covers
-from metering.supply import WITHHOLDING, Hours, SupplyCommand
+from metering.supply import WITHHOLDING, Hours, Reason, SupplyCommand
 
 RegionOf = Callable[[str], str | None]
 
@@ -69,10 +69,10 @@ class PolicyDesk:
             verdict, passed=verdict.passed and heard.passed, results=(*verdict.results, heard)
         )
 
-    def hours(self, customer: str, zone: str, region: str = "") -> Hours | None:
+    def hours(self, customer: str, zone: str, region: str, reason: Reason) -> Hours | None:
         """Return the hours that go into the signed command, in the meter point's zone; None: any."""
         rules = self._rules(region, customer)
-        return rules.hours(zone) if rules is not None else None
+        return rules.hours(zone, reason) if rules is not None else None
 
     def _rules(self, region: str, customer: str) -> RuleSet | None:
         """Return the rule set of the longest region that covers it; one for the very class goes before one for all."""

@@ -8,6 +8,7 @@ import msgspec
 from metering.supply import Reason
 
 MAX_NOTICES = 100
+AHEAD_S = 300  # so far ahead of ours collections' clock may be
 LATEST = 7_258_118_400_000_000  # us: the year 2200; what is later is no instant of a debt
 
 RegisterKind = Literal["protected", "hold", "dispute", "payment-plan"]

@@ -6,13 +6,16 @@ from metering.model import SECOND
 
 
 class NotProtected(Rule, tag="not-protected", frozen=True, kw_only=True):
-    """The meter point stands in no register of protected customers under these names (none named: any)."""
+    """The meter point stands in no register of protected customers. Every rule set has it, for all reasons.
 
-    names: tuple[str, ...] = ()
+    Were it for a debt alone, whoever requests could choose another reason.
+    """
+
+    reasons: tuple[str, ...] = ()
 
     def judge(self, question: Question) -> Found:
         """Look into the register. No number of approvals changes what is found."""
-        found = [each for each in question.of("protected") if not self.names or each.name in self.names]
+        found = question.of("protected")
         says = ", ".join(f"{each.name} since {day(question, each.since)}" for each in found) or "not in the register"
         return Found(not found, f"not protected: {says}", {"entries": ",".join(each.id for each in found)})
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 
 from headend.policy.facts import CollectionFacts, Entry, Question, RuleResult, Verdict
+from headend.policy.register_rules import NotProtected
 from headend.policy.rules import AnyRule
 from headend.policy.time_rules import Hours
 from metering.errors import ConfigError
 from metering.supply import Hours as SignedHours
+from metering.supply import Reason
 from metering.timing import from_rfc3339
 
 FOLDER = Path(__file__).parent / "rulesets"
@@ -52,9 +54,10 @@ class RuleSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         passed = all(each.passed for each in results)
         return Verdict(self.name, self.version, question.now, passed, tuple(results))
 
-    def hours(self, zone: str) -> SignedHours | None:
-        """Return the hours that go into the signed command: those of its first rule of hours."""
-        found = next((each for each in self.rule if isinstance(each, Hours)), None)
+    def hours(self, zone: str, reason: Reason) -> SignedHours | None:
+        """Return the hours that go into the signed command: those of its first rule of hours for the reason."""
+        hours = (each for each in self.rule if isinstance(each, Hours))
+        found = next((each for each in hours if not each.reasons or reason in each.reasons), None)
         if found is None:
             return None
         return SignedHours(zone, _minute(found.first), _minute(found.last), found.weekdays)
@@ -90,6 +93,9 @@ def read_rule_set(path: Path) -> RuleSet:
     ids = [rule.id for rule in made.rule]
     if twice := next((each for each in ids if ids.count(each) > 1), None):
         raise ConfigError(f"the rule {twice!r} stands twice", file=str(path), key="rule")
+    if not any(isinstance(rule, NotProtected) and not rule.reasons for rule in made.rule):
+        text = "has no rule of the kind not-protected for all reasons: protected customers are cut off for none"
+        raise ConfigError(text, file=str(path), key="rule")
     return made
 
 

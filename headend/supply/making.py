@@ -127,7 +127,7 @@ class Maker:
         request: Request,
         places: Sequence[Place],
         numbers: Callable[[str, int], int],
-        hours: Callable[[str, str, str], Hours | None],
+        hours: Callable[[str, str, str, Reason], Hours | None],
         now: int,
     ) -> Made:
         """Return the commands of a request in the state `requested`. Raises `BadRequestError`, `StorageError`."""
@@ -139,7 +139,9 @@ class Maker:
             seq = nexts[place.gateway]
             nexts[place.gateway] += 1
             within = (
-                None if request.action in RESTORING else hours(request.customer, place.point.zone, place.point.region)
+                None
+                if request.action in RESTORING
+                else hours(request.customer, place.point.zone, place.point.region, request.reason)
             )
             made.append((place, _command(grant, request, place, (now, index, seq, start, end), within)))
         if faults := made[0][1].faults():

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from headend.policy.facts import CollectionFacts, Verdict
-from metering.supply import Hours, SupplyCommand
+from metering.supply import Hours, Reason, SupplyCommand
 
 
 class Policy(Protocol):
@@ -15,6 +15,6 @@ class Policy(Protocol):
         """Return the verdict with its evidence. Raises `StorageError`."""
         ...
 
-    def hours(self, customer: str, zone: str, region: str = "") -> Hours | None:
+    def hours(self, customer: str, zone: str, region: str, reason: Reason) -> Hours | None:
         """Return the local hours that go into the signed command; None: any."""
         ...

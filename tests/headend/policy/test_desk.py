@@ -107,8 +107,8 @@ def test_the_longest_region_and_the_very_class_choose_the_rule_set(state: State)
     )  # fmt: skip
     verdicts = [policy.judge(command(), "Europe/London", customer, FACTS, NOW) for customer in ("resident", "shop")]
     assert [each.rule_set for each in verdicts] == ["uk", "us-ny"]
-    assert policy.hours("resident", "Europe/London", "uk/lon") == sets["uk"].hours("Europe/London")
-    assert policy.hours("resident", "Europe/London", "fr") is None
+    assert policy.hours("resident", "Europe/London", "uk/lon", "debt") == sets["uk"].hours("Europe/London", "debt")
+    assert policy.hours("resident", "Europe/London", "fr", "debt") is None
 
 
 def test_where_no_rule_set_is_named_nothing_is_withheld_and_all_is_given_back(state: State):
@@ -142,6 +142,14 @@ def test_the_newer_word_counts_and_an_old_one_counts_as_no(state: State):
     assert together(None, None) is None
     assert refusals(policy, None)[0] == "facts at most 24 h old: collections has said nothing, rule uk-1"
     assert "facts at most 24 h old: 51.0 h, rule uk-1" in refusals(policy, FACTS, NOW + 48 * 3600 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "said"), [(0, []), (299, []), (301, ["facts at most 24 h old: -0.1 h, rule uk-1"])]
+)
+def test_a_clock_of_collections_a_little_ahead_makes_no_fact_of_the_future(state: State, ahead_s: int, said: list[str]):
+    facts = msgspec.structs.replace(FACTS, at=NOW + ahead_s * SECOND)
+    assert refusals(desk(state), facts) == said
 
 
 def test_facts_of_the_future_and_older_ones_are_not_kept(state: State):

@@ -1,13 +1,14 @@
 """Every rule set proves itself by its examples; what is not known counts as no; a wrong file is told."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from headend.policy.facts import Question
 from headend.policy.rule_set import Example, load_rule_set, question_of, read_rule_set, rule_set_names
 from metering.errors import ConfigError
-from metering.supply import Hours
+from metering.supply import Hours, Reason
 from metering.timing import from_rfc3339
 
 CASES = [(name, example) for name in rule_set_names() for example in load_rule_set(name).example]
@@ -35,10 +36,12 @@ def test_nobody_is_cut_off_where_collections_has_said_nothing(name: str):
 
 
 @pytest.mark.parametrize("name", rule_set_names())
-def test_a_protected_customer_is_cut_off_by_no_debt(name: str):
+@pytest.mark.parametrize("reason", get_args(Reason))
+def test_a_protected_customer_is_cut_off_for_no_reason_under_no_name(name: str, reason: str):
     example = next(each for each in load_rule_set(name).example if not each.expect)
-    entry = {"kind": "protected", "name": "life-support", "since": "2020-01-01T00:00:00Z"}
-    protected = Example(example.name, example.at, example.facts, (), example.zone, entries=(*example.entries, entry))
+    entry = {"kind": "protected", "name": "some-need", "since": "2020-01-01T00:00:00Z"}
+    entries = (*example.entries, entry)
+    protected = Example(example.name, example.at, example.facts, (), example.zone, reason, entries)
     verdict = load_rule_set(name).judge(question_of(protected))
     assert [each.split(":")[0] for each in verdict.refusals()] == ["not protected"]
 
@@ -49,10 +52,15 @@ def test_danger_is_no_matter_of_debt():
 
 
 def test_the_hours_go_into_the_signed_command():
-    assert load_rule_set("au").hours("Australia/Sydney") == Hours("Australia/Sydney", 480, 900, (0, 1, 2, 3))
+    assert load_rule_set("au").hours("Australia/Sydney", "debt") == Hours("Australia/Sydney", 480, 900, (0, 1, 2, 3))
+
+
+def test_danger_keeps_no_hours_at_the_gateway_either():
+    assert load_rule_set("au").hours("Australia/Sydney", "safety") is None
 
 
 GOOD = 'name = "mine"\nversion = 1\ntitle = "Mine"\n[[rule]]\nid = "m-1"\nkind = "facts-age"\nhours = 2\nsource = "x"\n'
+PROTECTS = '[[rule]]\nid = "m-2"\nkind = "not-protected"\nsource = "x"\n'
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,9 @@ GOOD = 'name = "mine"\nversion = 1\ntitle = "Mine"\n[[rule]]\nid = "m-1"\nkind =
         (GOOD.replace("hours = 2", "hours = 2\nextra = 1"), "extra"),
         (GOOD.replace('"mine"', '"other"'), "has its file's name"),
         (GOOD + GOOD[GOOD.index("[[") :], "'m-1' stands twice"),
+        (GOOD, "not-protected for all reasons"),
+        (GOOD + PROTECTS.replace("source", 'reasons = ["debt"]\nsource'), "not-protected for all reasons"),
+        (GOOD + PROTECTS.replace("source", 'names = ["medical"]\nsource'), "names"),
         ("name = ", "mine.toml"),
     ],
 )
@@ -75,7 +86,7 @@ def test_a_wrong_file_is_told_with_file_and_key(tmp_path: Path, text: str, says:
 
 
 def test_a_rule_set_of_ones_own_wins(tmp_path: Path):
-    (tmp_path / "uk.toml").write_text(GOOD.replace('"mine"', '"uk"'))
+    (tmp_path / "uk.toml").write_text((GOOD + PROTECTS).replace('"mine"', '"uk"'))
     assert load_rule_set("uk", tmp_path).title == "Mine"
     with pytest.raises(ConfigError, match="there is no rule set 'fr'; known are au, "):
         load_rule_set("fr")

@@ -19,7 +19,7 @@ from headend.supply.outage import Outage
 from headend.supply.thresholds import Limits
 from headend.tokens import Grant
 from metering.model import SECOND, Device, Installation, JournalEntry, MeterPoint
-from metering.supply import Action, CommandMessage, Hours, SupplyCommand
+from metering.supply import Action, CommandMessage, Hours, Reason, SupplyCommand
 from metering.supply_states import State
 from metering.wire import Control, decode
 from trust.document import Binding, Caps, Holder, Service, TrustDocument
@@ -47,9 +47,9 @@ class Policy:
         result = RuleResult("r1", not self.says, self.says, {"point": command.point, "customer": customer})
         return Verdict("test", 3, now, not self.says, (result,))
 
-    def hours(self, customer: str, zone: str, region: str = "") -> Hours | None:
+    def hours(self, customer: str, zone: str, region: str, reason: Reason) -> Hours | None:
         assert region == "js/nj"
-        return Hours(zone, 0, 1440) if customer else None
+        return Hours(zone, 0, 1440) if customer and reason == "debt" else None
 
 
 class Centre:
