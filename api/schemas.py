@@ -40,6 +40,7 @@ class PointView(msgspec.Struct):
     region: str
     zone: str
     name: str
+    customer: str
     installations: list[InstallationView]
 
 

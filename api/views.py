@@ -12,7 +12,7 @@ def found_view(found: Found) -> schemas.PointView | schemas.DeviceView:
     installations = [_installation(each) for each in found.installations]
     item = found.item
     if isinstance(item, MeterPoint):
-        return schemas.PointView(item.id, item.region, item.zone, item.name, installations)
+        return schemas.PointView(item.id, item.region, item.zone, item.name, item.customer, installations)
     return schemas.DeviceView(
         item.id, item.serial, item.profile, item.gateway, item.maker, item.model, item.memory_days, installations
     )

@@ -84,6 +84,7 @@ def _instant(value: object) -> object:
 
 
 Id = Annotated[str, AfterValidator(_check_id)]
+CustomerClass = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 Region = Annotated[str, AfterValidator(_check_region)]
 Ratio = Annotated[str, AfterValidator(_check_decimal)]
 RegisterReadings = Annotated[dict[str, str], AfterValidator(_check_registers)]

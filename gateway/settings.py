@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.fields import (
     BcdAddress,
+    CustomerClass,
     Duration,
     FilePath,
     HostPort,
@@ -63,6 +64,7 @@ class MeterSettings(Strict):
     # The most that it can take: a poll further above the row of its own profile than that explains is flagged
     max_power_kw: float = Field(100.0, gt=0)
     # Installation
+    customer: CustomerClass = ""  # whose rules say when it may be cut off
     zone: Zone = "UTC"  # of its days, and of its clock where it publishes local time
     installed: Instant = 0
     removed: Instant | None = None

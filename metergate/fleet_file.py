@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from collector.mqtt_profile import MqttProfile
 from collector.toml_file import error_at, unique, validate
-from gateway.fields import Id, Instant, Ratio, Region, RegisterReadings, Strict, Zone
+from gateway.fields import CustomerClass, Id, Instant, Ratio, Region, RegisterReadings, Strict, Zone
 from gateway.models import AnyProfile, load_any
 from headend.state.registrar import Wanted
 from metering.errors import ConfigError
@@ -33,6 +33,7 @@ class FleetMeter(Strict):
     region: Region
     serial: str = ""
     zone: Zone = "UTC"
+    customer: CustomerClass = ""  # whose rules say when it may be cut off
     installed: Instant = 0
     removed: Instant | None = None
     initial_registers: RegisterReadings = Field(default_factory=dict)
@@ -73,9 +74,9 @@ def load_fleet(path: Path, profiles: Path | None) -> Wanted:
         for key, name in (("gateway", meter.gateway), *(("earlier_gateways", each) for each in meter.earlier_gateways)):
             if name not in known:
                 raise error_at(path, ("meter", index, key), f"there is no gateway {name!r} in this file")
-        point = MeterPoint(meter.point, meter.region, meter.zone)
+        point = MeterPoint(meter.point, meter.region, meter.zone, customer=meter.customer)
         if points.setdefault(point.id, point) != point:
-            text = f"{point.id!r} has another region or zone at an earlier meter; a meter point has one"
+            text = f"{point.id!r} has another region, zone or customer class at an earlier meter; a meter point has one"
             raise error_at(path, ("meter", index, "point"), text)
         if meter.profile not in models:
             try:

@@ -84,11 +84,11 @@ def load_site(path: Path) -> SiteFile:
 
 
 def check_points(path: Path, meters: Sequence[MeterSettings]) -> None:
-    """One meter point has one region and zone, and one device at a time."""
+    """One meter point has one region, zone and customer class, and one device at a time."""
     first: dict[str, MeterSettings] = {}
     for index, meter in enumerate(meters):
         other = first.setdefault(meter.point, meter)
-        for key in ("region", "zone"):
+        for key in ("region", "zone", "customer"):
             if getattr(other, key) != getattr(meter, key):
                 message = (
                     f"{meter.point!r} has {key} {getattr(other, key)!r} at meter {other.id!r}; a meter point has one"
@@ -122,7 +122,7 @@ def profiles_of(site: SiteFile) -> dict[str, AnyProfile]:
 
 def points_of(site: SiteFile) -> list[MeterPoint]:
     """Return the meter points, one for each name."""
-    return list({m.point: MeterPoint(m.point, m.region, m.zone) for m in site.meter}.values())
+    return list({m.point: MeterPoint(m.point, m.region, m.zone, customer=m.customer) for m in site.meter}.values())
 
 
 def installations_of(site: SiteFile) -> list[Installation]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.fields import FilePath, Id, Secret, Strict
+from gateway.fields import CustomerClass, FilePath, Id, Secret, Strict
 from gateway.settings import SupplySettings
 from metering.secret import resolve_secret
 from trust.keys import SigningKey
@@ -15,7 +15,7 @@ class RuleSetChoice(Strict):
     """Which rule set says when a supply may be withheld: in a region, from a class of customers (empty: all)."""
 
     region: str = Field(pattern=r"^(?:[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64})*)?$")
-    customer: str = Field(default="", alias="class", max_length=64)
+    customer: CustomerClass = Field(default="", alias="class")
     rule_set: Id
 
 

@@ -145,12 +145,16 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class MeterPoint(msgspec.Struct, frozen=True):
-    """Where a customer is supplied. `region` is a path (`js/nj/st12/area7`), `zone` an IANA time zone."""
+    """Where a customer is supplied. `region` is a path (`js/nj/st12/area7`), `zone` an IANA time zone.
+
+    `customer` is the class of the customer, as rule sets have it (resident, business); empty: not said.
+    """
 
     id: str
     region: str
     zone: str = "UTC"
     name: str = ""
+    customer: str = ""
 
 
 class Device(msgspec.Struct, frozen=True):

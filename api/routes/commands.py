@@ -58,7 +58,6 @@ class CommandBody(_Body):
     action: Action
     reason: Reason
     orders: list[OrderBody] = Field(min_length=1, max_length=MAX_COMMANDS)
-    customer: str = Field("", max_length=64, description="The customer class, whose rule set judges.")
     not_before: Instant = None
     expires_at: Instant = None
     limit_w: int | None = Field(None, ge=0, le=10_000_000)
@@ -72,7 +71,6 @@ class CommandBody(_Body):
             self.action,
             self.reason,
             orders,
-            self.customer,
             self.not_before,
             self.expires_at,
             self.limit_w,

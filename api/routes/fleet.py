@@ -63,6 +63,7 @@ class PutPoint(Body):
     region: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64}){0,9}$")
     zone: Annotated[str, AfterValidator(_zone)] = Field("UTC", max_length=64, description="An IANA time zone.")
     name: str = Field("", max_length=200)
+    customer: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$", description="The customer's class: whose rules judge.")
 
 
 class PutInstallation(Body):
@@ -158,7 +159,7 @@ async def enrol(request: Request, body: Enrol) -> Response:
 )
 async def put_point(request: Request, grant: Admin, point: Identity, body: PutPoint) -> Response:
     """Add a meter point, or change it."""
-    wanted = MeterPoint(point, body.region, body.zone, body.name)
+    wanted = MeterPoint(point, body.region, body.zone, body.name, body.customer)
     return _json(found_view(await ask(request, fleet(request).put_point, grant, wanted)))
 
 

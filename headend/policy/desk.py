@@ -57,11 +57,7 @@ class PolicyDesk:
             return _refused(f"the meter point {command.point} is not in the registry", now)
         rules = self._rules(region, customer)
         if rules is None:
-            return _refused(
-                f"no rule set says when a supply may be withheld in {region!r} from customers of the class"
-                f" {customer!r}: [policy] rule_sets",
-                now,
-            )
+            return _refused(_no_rules(command.point, region, customer), now)
         known, heard = self._gather(command, facts)
         entries = self._registers.of_point(command.point, now)
         verdict = rules.judge(Question(command.point, zone, command.reason, now, known, entries))
@@ -100,6 +96,19 @@ class PolicyDesk:
 def _heard(source: str, facts: CollectionFacts) -> RuleResult:
     inputs = {"from": source, "at": str(facts.at), "facts": msgspec.json.encode(facts).decode()}
     return RuleResult("facts", True, f"collections' word: {source}", inputs)  # noqa: FBT003 - RuleResult's own
+
+
+def _no_rules(point: str, region: str, customer: str) -> str:
+    """Return what is missing: without a class only a rule set for all of a region judges."""
+    if not customer:
+        return (
+            f"the class of the customer at {point} is not in the registry, and no rule set is for all customers in"
+            f" {region!r}: give the meter point its `customer`"
+        )
+    return (
+        f"no rule set says when a supply may be withheld in {region!r} from customers of the class {customer!r}:"
+        " [policy] rule_sets"
+    )
 
 
 def _refused(says: str, now: int) -> Verdict:

@@ -60,6 +60,7 @@ points = sa.Table(
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("zone", sa.String(64), nullable=False),
     sa.Column("name", sa.Text, nullable=False),
+    sa.Column("customer", sa.String(64), nullable=False),  # class, as rule sets have it; empty: not said
     sa.Column("revision", sa.BigInteger, nullable=False),
 )
 

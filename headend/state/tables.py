@@ -248,7 +248,6 @@ commands = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),  # canonical; never changes
     sa.Column("proof", sa.LargeBinary, nullable=False),  # MessagePack: to its campaign's root
     sa.Column("signed", sa.LargeBinary, nullable=False),  # JWS with the signatures so far
-    sa.Column("customer", sa.String(64), nullable=False),  # class, as rule sets have it
     sa.Column("facts", sa.Text, nullable=False),  # JSON: what collections said with the request
     sa.Column("requested_at", sa.BigInteger, nullable=False),
     sa.Column("not_before", sa.BigInteger, nullable=False),

@@ -27,7 +27,6 @@ class Command(msgspec.Struct, frozen=True):
     body: bytes
     proof: bytes
     signed: bytes
-    customer: str
     facts: str
     requested_at: int
     not_before: int

@@ -1,4 +1,7 @@
-"""What policy says of a command, by its meter point, its customer class and what collections said. No rules here."""
+"""What policy says of a command, by its meter point, the class of its customer and what collections said. No rules.
+
+The class is the registry's, as it stands at that moment: who requests a command does not choose whose rules judge it.
+"""
 
 import msgspec
 
@@ -21,8 +24,8 @@ class Judge:
         """Return what policy says of a command that withholds. Raises `StorageError`."""
         point = self._registry.point(command.point)
         facts = msgspec.json.decode(command.facts, type=CollectionFacts | None)
-        zone = point.zone if point is not None else "UTC"
-        return self._policy.judge(command.order, zone, command.customer, facts, now)
+        zone, customer = (point.zone, point.customer) if point is not None else ("UTC", "")
+        return self._policy.judge(command.order, zone, customer, facts, now)
 
 
 def refusal(verdict: Verdict, now: int) -> Step:

@@ -46,7 +46,6 @@ class Request(NamedTuple):
     action: Action
     reason: Reason
     orders: Sequence[Order]
-    customer: str = ""
     not_before: int | None = None
     expires_at: int | None = None
     limit_w: int | None = None
@@ -138,11 +137,8 @@ class Maker:
         for index, place in enumerate(places):
             seq = nexts[place.gateway]
             nexts[place.gateway] += 1
-            within = (
-                None
-                if request.action in RESTORING
-                else hours(request.customer, place.point.zone, place.point.region, request.reason)
-            )
+            at = place.point
+            within = None if request.action in RESTORING else hours(at.customer, at.zone, at.region, request.reason)
             made.append((place, _command(grant, request, place, (now, index, seq, start, end), within)))
         if faults := made[0][1].faults():
             raise BadRequestError("body", "; ".join(faults))
@@ -156,7 +152,7 @@ class Maker:
             manifest = canonical(Manifest(campaign, request.action, grant.name, len(made), root, start, end, case))
             proofs = [msgspec.msgpack.encode(each) for each in proofs_of(leaves)]
         commands = [
-            _row(grant, request, campaign, place, order, body, proof, now)
+            _row(grant, campaign, place, order, body, proof, now)
             for (place, order), body, proof in zip(made, bodies, proofs, strict=True)
         ]
         return Made(commands, manifest)
@@ -202,7 +198,6 @@ def _command(
 
 def _row(
     grant: Grant,
-    request: Request,
     campaign: str,
     place: Place,
     order: SupplyCommand,
@@ -223,7 +218,6 @@ def _row(
         body,
         proof,
         b"",
-        request.customer,
         facts,
         now,
         order.not_before,

@@ -163,7 +163,7 @@ class Requests:
         grant = Grant(old.token, old.order.requester, frozenset(), ("",))
         facts = msgspec.json.decode(old.facts, type=CollectionFacts | None)
         order = Order(old.point, old.order.case, facts)
-        request = Request(old.order.action, old.order.reason, [order], old.customer)
+        request = Request(old.order.action, old.order.reason, [order])
         try:
             made = self._make(grant, request, now)
         except (BadRequestError, NotFoundError) as error:

@@ -33,6 +33,13 @@ def test_a_refusal_by_policy_says_what_is_missing(site: Site):
     assert all("rule us-md-" in each for each in answer.json()["reasons"])
 
 
+def test_who_requests_does_not_choose_whose_rules_judge(site: Site):
+    clerk = site.token("commands:request")
+    body = CUT | {"customer": "nonresident"}
+    answer = site.client.post("/v1/commands", json=body, headers=clerk | {"Idempotency-Key": "k1"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "customer")
+
+
 def test_each_route_needs_its_scope_and_the_key(site: Site):
     reader, approver = site.token(), site.token("commands:approve")
     for headers in (reader, approver):

@@ -115,7 +115,9 @@ def test_a_revoked_gateway_is_told_so_and_may_be_invited_anew(site: Site) -> Non
 
 
 def test_a_meter_is_put_where_it_hangs_and_given_to_a_gateway(site: Site) -> None:
-    assert ask(site, "PUT", "/v1/meter-points/p9", {"region": "js/nj/st2", "zone": "Asia/Shanghai"})[0] == 200
+    where = {"region": "js/nj/st2", "zone": "Asia/Shanghai", "customer": "resident"}
+    status, point = ask(site, "PUT", "/v1/meter-points/p9", where)
+    assert (status, point["customer"]) == (200, "resident")
     body = {"profile": "abb_b23", "serial": "77", "installation": {"point": "p9", "valid_from": "2026-01-01T00:00:00Z"}}
     status, device = ask(site, "PUT", "/v1/devices/m9", body)
     assert (status, device["installations"][0]["point"], device["maker"]) == (200, "p9", "ABB")
@@ -137,8 +139,9 @@ def test_a_meter_is_put_where_it_hangs_and_given_to_a_gateway(site: Site) -> Non
         ("/v1/devices/m1/assignment", {"gateway": "gw1", "since": "2999-01-01T00:00:00Z"}, "since"),
         ("/v1/meter-points/p1", {"region": "a/", "zone": "UTC"}, "region"),
         ("/v1/meter-points/p1", {"region": "a", "zone": "Nowhere/City"}, "zone"),
+        ("/v1/meter-points/p1", {"region": "a", "customer": "a hospital"}, "customer"),
     ],
-    ids=["model", "no-begin", "overlap", "gateway", "future", "region", "zone"],
+    ids=["model", "no-begin", "overlap", "gateway", "future", "region", "zone", "customer"],
 )
 def test_what_cannot_be_is_told_by_its_field(site: Site, path: str, body: object, field: str) -> None:
     status, problem = ask(site, "PUT", path, body)

@@ -118,6 +118,14 @@ def test_where_no_rule_set_is_named_nothing_is_withheld_and_all_is_given_back(st
     assert policy.judge(command(Action.RESTORE), "Europe/London", "resident", None, NOW).passed
 
 
+def test_without_a_class_only_a_rule_set_for_all_customers_judges(state: State):
+    policy = desk(state, None, Choice("uk", "resident", load_rule_set("uk")))
+    verdict = policy.judge(command(), "Europe/London", "", FACTS, NOW)
+    says = "the class of the customer at p1 is not in the registry, and no rule set is for all customers in 'uk/lon'"
+    assert verdict.refusals() == [f"{says}: give the meter point its `customer`"]
+    assert desk(state).judge(command(), "Europe/London", "", FACTS, NOW).passed
+
+
 def test_a_protection_that_was_entered_since_stops_what_was_allowed(state: State):
     policy = desk(state)
     assert refusals(policy) == []

@@ -9,7 +9,8 @@ from msgspec import structs
 from headend.audit.chain import Trail
 from headend.audit.spool import Spool
 from headend.policy.facts import CollectionFacts, RuleResult, Verdict
-from headend.registry import MemoryRegistry
+from headend.state.registrar import Registrar, Wanted
+from headend.state.registry import DatabaseRegistry
 from headend.state.store import State as Database
 from headend.supply.book import Book
 from headend.supply.desk import SupplyDesk
@@ -34,18 +35,20 @@ SAYS = "notice 7 days before: delivered 5 days ago, rule cn-resident-3"
 
 
 class Policy:
-    """Passes until it is told what to say; the rule sets have their own tests."""
+    """Passes until it is told what to say, or whom to spare; the rule sets have their own tests."""
 
     def __init__(self) -> None:
         self.says = ""
+        self.strict = ""  # a class of customers from whom nothing is withheld
 
     def judge(
         self, command: SupplyCommand, zone: str, customer: str, facts: CollectionFacts | None, now: int
     ) -> Verdict:
         assert zone == "Asia/Shanghai"
         assert facts is None
-        result = RuleResult("r1", not self.says, self.says, {"point": command.point, "customer": customer})
-        return Verdict("test", 3, now, not self.says, (result,))
+        says = f"not from a {customer}" if customer and customer == self.strict else self.says
+        result = RuleResult("r1", not says, says, {"point": command.point, "customer": customer})
+        return Verdict("test", 3, now, not says, (result,))
 
     def hours(self, customer: str, zone: str, region: str, reason: Reason) -> Hours | None:
         assert region == "js/nj"
@@ -80,17 +83,21 @@ class Centre:
             (Service("payments", str(self.keys["payments"].public), 10),),
             bindings=tuple(Binding(each, f"m{each}", f"S{each}", f"serial:S{each}", 0, 1000) for each in points),
         )
-        registry = MemoryRegistry(
-            [MeterPoint(each, "js/nj", "Asia/Shanghai") for each in points],
+        fleet = Wanted(
+            ["gw1"],
+            [MeterPoint(each, "js/nj", "Asia/Shanghai", customer="resident") for each in points],
             [Device(f"m{each}", f"S{each}", "example_switched", "gw1") for each in points],
             [Installation(each, f"m{each}", f"S{each}", 0) for each in points],
         )
+        self.registrar = Registrar(database)
+        self.registrar.take_in(fleet, START)
+        self.registry = DatabaseRegistry(database)
         self.policy = Policy()
         self.book = Book(database)
         self.trail = Trail(database)
         self.desk = SupplyDesk(
             self.book,
-            registry,
+            self.registry,
             lambda gateway: self.document if gateway == "gw1" else None,
             self.policy,
             limits,
@@ -120,7 +127,7 @@ class Centre:
         return self.sent
 
     def request(self, action: Action, *points: str, key: str = "k1", grant: Grant = CLERK, **changes: Any) -> Any:  # noqa: ANN401 - any field
-        wanted = Request(action, "debt", [Order(each, "case-7") for each in points], "resident")
+        wanted = Request(action, "debt", [Order(each, "case-7") for each in points])
         wanted = wanted._replace(**changes)
         return self.desk.request(grant, key, repr(wanted).encode(), wanted)
 

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("region", sa.Text, nullable=False),
         sa.Column("zone", sa.String(64), nullable=False),
         sa.Column("name", sa.Text, nullable=False),
+        sa.Column("customer", sa.String(64), nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
     )
     op.create_table(
@@ -242,7 +243,6 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("proof", sa.LargeBinary, nullable=False),
         sa.Column("signed", sa.LargeBinary, nullable=False),
-        sa.Column("customer", sa.String(64), nullable=False),
         sa.Column("facts", sa.Text, nullable=False),
         sa.Column("requested_at", sa.BigInteger, nullable=False),
         sa.Column("not_before", sa.BigInteger, nullable=False),
