@@ -8,6 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.clock import Clock
+from gateway.unbroken import to_its_end
 from metering.batch import Batch
 from metering.errors import StorageError
 from metering.events import READINGS_DROPPED, EventType
@@ -122,7 +123,13 @@ class Recorder:
             wait.cancel()
 
     async def commit(self) -> None:
-        """Append all that is pending, in batches of bounded size. What the log refuses stays pending, in order."""
+        """Append all that is pending, in batches of bounded size. What the log refuses stays pending, in order.
+
+        A caller that is cancelled meanwhile still waits for the log: what it took would be appended once more.
+        """
+        await to_its_end(self._commit_alone())
+
+    async def _commit_alone(self) -> None:
         async with self._committing:
             await self._commit()
 

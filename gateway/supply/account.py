@@ -1,15 +1,17 @@
 """Moves commands from state to state: durable first, then told to the head-end by the log. It decides nothing."""
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 
 from gateway.recorder import Recorder
 from gateway.supply.items import Held, Item
 from gateway.supply.record import Record
+from gateway.unbroken import to_its_end
 from metering.supply import SupplyCommand
-from metering.supply_states import Cause, after
+from metering.supply_states import FINAL, Cause, after
+
+LAST_ENDS = 64  # that are told again after a start: fewer lie between the record and the log at any time
 
 
 class Account:
@@ -49,16 +51,27 @@ class Account:
 
         A caller that is cancelled meanwhile still waits for the disk: the file has one writer at a time.
         """
-        await _to_its_end(self.record.put, *items)
+        await to_its_end(asyncio.to_thread(self.record.put, *items))
 
     async def tidy(self, now: int) -> None:
         """Forget what is long over. Raises `StorageError`."""
         async with self.writing:
-            await _to_its_end(self.record.tidy, now)
+            await to_its_end(asyncio.to_thread(self.record.tidy, now))
 
     async def report(self, name: str, state: str, cause: str, why: str, **detail: str) -> None:
         """Tell the head-end, by the log, and have the log commit at once."""
         self._recorder.journal("supply", name, state, cause=cause, why=why, **detail)
+        await self._recorder.commit()
+
+    async def tell_again(self) -> None:
+        """Tell how each command stands that is open or has just ended: a crash may lie between the record and the log.
+
+        A head-end that knows it already takes no notice.
+        """
+        ends = [(name, held) for name, held in self.record.held.items() if held.state in FINAL]
+        ends.sort(key=lambda each: each[1].changed_at)
+        for name, held in [*ends[-LAST_ENDS:], *self.record.open_items()]:
+            self._recorder.journal("supply", name, held.state, cause=held.cause, why=held.why)
         await self._recorder.commit()
 
     async def ask_go(self, name: str) -> None:
@@ -69,13 +82,3 @@ class Account:
     def open_commands(self) -> list[tuple[SupplyCommand, Held]]:
         """Return the commands that are not at their end."""
         return [(self.record.command(name), held) for name, held in self.record.open_items()]
-
-
-async def _to_its_end(work: Callable[..., None], *arguments: object) -> None:
-    """Run blocking work in a thread, and wait for its end also when cancelled."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

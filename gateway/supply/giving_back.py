@@ -48,9 +48,10 @@ class GivingBack:
         if result is None or result.cause is not Cause.AS_ASKED:
             self._pauses.later(pause_of(kept))
             return
+        # Told first: after a crash between the two it is looked at, and told, once more.
+        await self._account.report(kept.command, State.VERIFIED, LIMIT_GIVEN_BACK, result.why, **result.detail)
         await self._account.put(*given_back(kept.device))
         self._pauses.end(pause_of(kept))
-        await self._account.report(kept.command, State.VERIFIED, LIMIT_GIVEN_BACK, result.why, **result.detail)
 
     async def _last_word(self) -> Wait | None:
         """Say that nothing speaks against it: it was judged with the limit. A dry run sends nothing, whatever it is."""

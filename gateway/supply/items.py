@@ -6,7 +6,7 @@ import msgspec
 
 from collector.capabilities import Limits
 from metering.supply import SupplyCommand, canonical, parse_command
-from metering.supply_states import State
+from metering.supply_states import Cause, State
 
 
 class Held(msgspec.Struct, tag="h", array_like=True):
@@ -97,4 +97,7 @@ def held_of(
     command: SupplyCommand, persons: Iterable[str], service: str, taken_at: int, act_at: int, state: State
 ) -> Held:
     """Return a command as it is taken."""
-    return Held(canonical(command), tuple(sorted(persons)), service, state, taken_at, act_at, changed_at=taken_at)
+    cause = Cause.GATEWAY_ACCEPTED  # whoever asks before this was told is answered with it
+    return Held(
+        canonical(command), tuple(sorted(persons)), service, state, taken_at, act_at, cause, changed_at=taken_at
+    )

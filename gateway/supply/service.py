@@ -71,6 +71,7 @@ class SupplyService:
     async def run(self, stop: asyncio.Event) -> None:
         """Carry out what is due until `stop`."""
         told = asyncio.create_task(self._wake_at(stop))
+        await self.account.tell_again()
         while not stop.is_set():
             self._wake.clear()
             self._turn()

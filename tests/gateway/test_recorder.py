@@ -1,5 +1,6 @@
 """The recorder on a real log: bounded batches in order, and nothing lost while the log does not accept."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,18 @@ async def test_what_the_log_refuses_stays_in_order_and_what_is_beyond_the_bound_
     ]
     assert not recorder.status().refusal
     accepts.close()
+
+
+async def test_what_was_taken_by_the_log_is_not_appended_once_more_after_a_commit_was_broken_off(log: Log):
+    recorder = Recorder(log, Clock(), "gateway:g")
+    recorder.add(blocks(2))
+    recorder.journal("supply", "c1", "verified")
+    commit = asyncio.create_task(recorder.commit())
+    await asyncio.sleep(0)  # the log has begun
+    await asyncio.sleep(0)
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    await recorder.commit()
+    assert [entry.id for batch in held(log) for entry in batch.journal] == ["c1"]
+    assert sum(len(batch.blocks) for batch in held(log)) == 2

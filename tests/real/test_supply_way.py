@@ -57,10 +57,8 @@ async def test_a_debt_cuts_a_supply_and_a_payment_brings_it_back(tmp_path: Path,
 
         entries = await place.audit_of(name)
         kinds = [each["kind"] for each in entries]
-        # Beside the steps: each go, and a step that the gateway told once more, which moves nothing.
-        again = {each["body"]["state"] for each in entries if each["kind"] == "command-told"}
-        assert again <= {"accepted", "executing", "verified"}
-        assert [kind for kind in kinds if kind not in {"go", "command-told"}] == [
+        assert [each["body"] for each in entries if each["kind"] == "command-told"] == []
+        assert [kind for kind in kinds if kind != "go"] == [  # how often it is asked for a go is a matter of time
             "command-requested",
             "command-awaiting-approval",
             "approval",

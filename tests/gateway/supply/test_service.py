@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from collector.capabilities import SupplySwitch
+from gateway.supply.items import held_of
 from metering import timing
 from metering.model import SECOND, Source
 from metering.supply import Action, Go
-from metering.supply_states import State
+from metering.supply_states import Cause, State
 from tests.gateway.supply.edge import DEVICES, Desk, Edge, Street, street
 
 A = Action
@@ -68,6 +69,36 @@ async def test_two_copies_that_come_at_once_are_one_command_and_no_refusal(place
         await edge.ended(message.id)
         assert not place.on("modbus")
     assert [entry.state for entry in edge.told(message.id)] == ["accepted", "executing", "verified"]
+
+
+async def test_a_copy_that_comes_before_the_first_was_told_is_answered_as_the_first(place: Street, tmp_path: Path):
+    desk = Desk(place)
+    command = desk.command("modbus", A.DISCONNECT)
+    edge = Edge(tmp_path, place, desk)
+    await edge.service.account.put(held_of(command, ("anna", "ben"), "", command.not_before, 0, State.ACCEPTED))
+    await edge.service.take(desk.message(command))
+    async with edge:  # what it tells as it starts comes after the answer
+        await edge.ended(command.id)
+    answer = edge.told(command.id)[0]
+    assert (answer.state, answer.detail["cause"], answer.detail["again"]) == (
+        "accepted",
+        "gateway-accepted",
+        "it came again",
+    )
+
+
+async def test_what_a_crash_left_in_the_record_alone_is_told_after_the_start(place: Street, tmp_path: Path):
+    desk = Desk(place)
+    waits, ended = desk.command("modbus", A.DISCONNECT), desk.command("dlms", A.DISCONNECT)
+    edge = Edge(tmp_path, place, desk)
+    held = held_of(ended, ("anna", "ben"), "", ended.not_before, 0, State.VERIFIED)
+    held.cause = Cause.AS_ASKED
+    await edge.service.account.put(held, held_of(waits, ("anna", "ben"), "", waits.not_before, 0, State.ACCEPTED))
+    async with edge:
+        edge.service.go(Go(waits.id, timing.now()))
+        await edge.ended(waits.id)
+    assert [(entry.state, entry.detail["cause"]) for entry in edge.told(ended.id)] == [("verified", "as-asked")]
+    assert [entry.state for entry in edge.told(waits.id)] == ["accepted", "executing", "verified"]
 
 
 async def test_no_password_stands_in_what_is_told_or_kept(place: Street, tmp_path: Path):
