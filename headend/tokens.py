@@ -44,6 +44,12 @@ class Grant(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
     regions: tuple[str, ...]
     remembered: bool = False  # verified before, and not now: the state does not answer
+    person: str = ""  # whose it is; empty: its name says so
+
+    @property
+    def who(self) -> str:
+        """Return the person: two tokens of one person are one person, who is nobody's second."""
+        return self.person or self.name
 
 
 class TokenInfo(msgspec.Struct, frozen=True):
@@ -51,6 +57,7 @@ class TokenInfo(msgspec.Struct, frozen=True):
 
     id: str
     name: str
+    person: str
     scopes: tuple[str, ...]
     regions: tuple[str, ...]
     created_at: int
@@ -75,17 +82,22 @@ class TokenBook:
         scopes: Sequence[str],
         regions: Sequence[str],
         expires_at: int | None = None,
+        person: str = "",
     ) -> str:
         """Make a token and return it in plain text: the only time that it is seen.
 
+        `person` is whose it is, as trust documents name their approvers; left out, its name is the person's.
         `regions` are prefixes such as `js/nj`; `""` is everywhere. `expires_at` is in microseconds, UTC.
 
         Raises:
-            ValueError: an empty name, an unknown scope, no scope, no region, or a region that is not a path.
+            ValueError: an empty name, a person that is no name, an unknown scope, no scope, no region, or a region that
+                is not a path.
 
         """
         if not name.strip() or len(name) > TOKEN_NAME:
             raise ValueError(f"a token's name has 1 to {TOKEN_NAME} characters")
+        if person != person.strip() or not person.isprintable() or len(person) > TOKEN_NAME:
+            raise ValueError(f"a person has at most {TOKEN_NAME} printable characters, without spaces around them")
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise ValueError(f"{unknown[0] if unknown else 'no scope'!r} is not a scope; choose of {', '.join(SCOPES)}")
@@ -98,6 +110,7 @@ class TokenBook:
         row = {
             "id": identity,
             "name": name,
+            "person": person or name.strip(),
             "hash": hashlib.sha256(secret.encode()).digest(),
             "scopes": msgspec.json.encode(sorted(set(scopes))).decode(),
             "regions": msgspec.json.encode(sorted(set(regions))).decode(),
@@ -109,11 +122,12 @@ class TokenBook:
 
     def list(self) -> list[TokenInfo]:
         """Return all tokens, the oldest first, revoked and expired ones too."""
-        query = sa.select(*(column for column in tokens.c if column.name != "hash")).order_by(
-            tokens.c.created_at, tokens.c.id
-        )
+        columns = (tokens.c[name] for name in TokenInfo.__struct_fields__)
+        query = sa.select(*columns).order_by(tokens.c.created_at, tokens.c.id)
         rows = self._read(lambda connection: connection.execute(query).all())
-        return [TokenInfo(row.id, row.name, _texts(row.scopes), _texts(row.regions), *row[4:]) for row in rows]
+        return [
+            TokenInfo(row.id, row.name, row.person, _texts(row.scopes), _texts(row.regions), *row[5:]) for row in rows
+        ]
 
     def revoke(self, identity: str) -> bool:
         """End a token, by its public id, from the next request on. Return False where there is no such token."""
@@ -147,7 +161,7 @@ class TokenBook:
             return None
         if row.expires_at is not None and row.expires_at <= at:
             return None
-        grant = Grant(row.id, row.name, frozenset(_texts(row.scopes)), _texts(row.regions))
+        grant = Grant(row.id, row.name, frozenset(_texts(row.scopes)), _texts(row.regions), person=row.person)
         if len(self._known) < MAX_REMEMBERED:
             self._known[match[1]] = _Known(given, grant, at, row.expires_at)
         return grant

@@ -234,13 +234,16 @@ def doctor(file: SiteArgument) -> None:
 @token_app.command("create")
 def token_create(
     file: SiteArgument,
-    name: Annotated[str, typer.Option(help="Who or what will use it.")],
+    name: Annotated[str, typer.Option(help="What will use it.")],
     scope: Annotated[
         list[str], typer.Option(help="readings:read, commands:request, commands:approve, audit:read, admin.")
     ],
     region: Annotated[list[str] | None, typer.Option(help="Region prefix; may be repeated. Without one: none.")] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="All regions.")] = False,
     days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=3650)] = 365,
+    person: Annotated[
+        str, typer.Option(help="Whose it is, as trust documents name approvers. Without one: its name.")
+    ] = "",
 ) -> None:
     """Create a token and print it, this once.
 
@@ -248,7 +251,7 @@ def token_create(
     """
     from metergate.commands.token import create
 
-    create(file, name, scope, [""] if everywhere else region or [], days)
+    create(file, name, scope, [""] if everywhere else region or [], days, person)
 
 
 @token_app.command("list")

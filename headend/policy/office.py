@@ -5,7 +5,7 @@ from typing import Protocol
 
 from headend.policy.collections import CollectionsError, FactsBook
 from headend.policy.facts import CollectionFacts, Entry, RegisterKind
-from headend.policy.registers import Kept, RegisterError, Registers
+from headend.policy.registers import By, Kept, RegisterError, Registers
 from headend.readings import BadRequestError, NotFoundError
 from headend.registry import covers
 from headend.tokens import Grant
@@ -60,20 +60,20 @@ class RegisterOffice:
             raise BadRequestError("id", str(error)) from None
 
     def end(self, grant: Grant, kind: RegisterKind, point: str, name: str, reason: str) -> Kept:
-        """End an entry; a protection is asked to end, which another token confirms."""
+        """End an entry; a protection is asked to end, which another person confirms."""
         region = self._region(grant, point)
         try:
-            return self._registers.end(kind, point, name, (actor(grant), region, reason), self.clock())
+            return self._registers.end(kind, point, name, _by(grant, region), reason, self.clock())
         except KeyError:
             raise NotFoundError(f"there is no entry {name}") from None
         except RegisterError as error:
             raise BadRequestError("id", str(error)) from None
 
     def confirm(self, grant: Grant, kind: RegisterKind, point: str, name: str) -> Kept:
-        """End a protection whose end another token asked for."""
+        """End a protection whose end another person asked for."""
         region = self._region(grant, point)
         try:
-            return self._registers.confirm(kind, point, name, (actor(grant), region), self.clock())
+            return self._registers.confirm(kind, point, name, _by(grant, region), self.clock())
         except KeyError:
             raise NotFoundError(f"there is no entry {name}") from None
         except RegisterError as error:
@@ -104,6 +104,10 @@ class RegisterOffice:
         if found is None or not covers(grant.regions, found.region):
             raise NotFoundError(f"there is no meter point {point}")
         return found.region
+
+
+def _by(grant: Grant, region: str) -> By:
+    return By(actor(grant), grant.who, region)
 
 
 def actor(grant: Grant) -> str:

@@ -5,7 +5,7 @@ transaction.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -28,12 +28,21 @@ class RegisterError(Exception):
     """It cannot be done to this entry; the text says why and what to do."""
 
 
+class By(NamedTuple):
+    """Who changes an entry: the token as the audit has it (`token:<id>`), whose it is, and the meter point's region."""
+
+    actor: str
+    person: str
+    region: str
+
+
 class Kept(msgspec.Struct, frozen=True):
     """An entry, and how it came to its end: who asked for it (a protection's), when, why, and who ended it."""
 
     entry: Entry
     added_at: int
     end_asked_by: str = ""
+    end_asked_person: str = ""
     end_asked_at: int | None = None
     end_reason: str = ""
     ended_by: str = ""
@@ -45,7 +54,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Registers:
-    """All entries. `actor` is `token:<id>`, `region` the meter point's. Blocking; all methods raise `StorageError`."""
+    """All entries. Blocking; all methods raise `StorageError`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -82,18 +91,18 @@ class Registers:
         """
         return self._state.write(lambda connection: _add(connection, entry, region, now))
 
-    def end(self, kind: RegisterKind, point: str, name: str, by: tuple[str, str, str], now: int) -> Kept:
-        """End an entry now; a protection is only asked to end. `by` is actor, region, reason.
+    def end(self, kind: RegisterKind, point: str, name: str, by: By, reason: str, now: int) -> Kept:
+        """End an entry now; a protection is only asked to end.
 
         Raises:
             KeyError: there is none.
             RegisterError: it has ended.
 
         """
-        return self._state.write(lambda connection: _end(connection, (kind, point, name), by, now))
+        return self._state.write(lambda connection: _end(connection, (kind, point, name), by, reason, now))
 
-    def confirm(self, kind: RegisterKind, point: str, name: str, by: tuple[str, str], now: int) -> Kept:
-        """End a protection whose end another person asked for. `by` is actor, region.
+    def confirm(self, kind: RegisterKind, point: str, name: str, by: By, now: int) -> Kept:
+        """End a protection whose end another person asked for.
 
         Raises:
             KeyError: there is none.
@@ -125,8 +134,8 @@ def _add(connection: sa.Connection, entry: Entry, region: str, now: int) -> Kept
     return kept
 
 
-def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tuple[str, str, str], now: int) -> Kept:
-    actor, region, reason = by
+def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: By, reason: str, now: int) -> Kept:
+    actor, person, region = by
     found = _open(connection, key, actor, now)
     if found.ended_by:
         return found
@@ -134,7 +143,9 @@ def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tupl
     if found.entry.kind in TWO_PERSONS:
         if found.is_asked(now):
             return found
-        changed = msgspec.structs.replace(found, end_asked_by=actor, end_asked_at=now, end_reason=reason)
+        changed = msgspec.structs.replace(
+            found, end_asked_by=actor, end_asked_person=person, end_asked_at=now, end_reason=reason
+        )
         step = "end-asked"
     else:
         changed = _ended(found, actor, reason, now)
@@ -144,16 +155,17 @@ def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tupl
     return changed
 
 
-def _confirm(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: tuple[str, str], now: int) -> Kept:
-    actor, region = by
+def _confirm(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: By, now: int) -> Kept:
+    actor, person, region = by
     found = _open(connection, key, actor, now)
     if found.ended_by:
         return found
     if not found.is_asked(now):
         hours = CONFIRM_WITHIN_S // 3600
         raise RegisterError(f"nobody asked within {hours} h that this entry ends: ask first, then another confirms")
-    if found.end_asked_by == actor:
-        raise RegisterError("who asked for the end of a protection does not confirm it: another person's token does")
+    if found.end_asked_person == person or found.end_asked_by == actor:
+        text = f"{person} asked for the end of this protection and does not confirm it: another person does"
+        raise RegisterError(text)
     changed = _ended(found, actor, found.end_reason, now)
     _change(connection, changed)
     body = {"id": found.entry.id, "name": found.entry.name, "asked_by": found.end_asked_by, "reason": found.end_reason}
@@ -195,7 +207,7 @@ def _get(connection: sa.Connection, kind: RegisterKind, point: str, name: str) -
 
 def _kept(row: Any) -> Kept:  # noqa: ANN401 - a row has the type of its query
     entry = Entry(**{name: getattr(row, name) for name in _FIELDS}, detail=_detail.decode(row.detail))
-    return Kept(entry, row.added_at, row.end_asked_by, row.end_asked_at, row.end_reason, row.ended_by)
+    return Kept(entry, **{name: getattr(row, name) for name in Kept.__struct_fields__ if name != "entry"})
 
 
 def _row(kept: Kept) -> dict[str, Any]:

@@ -141,6 +141,7 @@ tokens = sa.Table(
     metadata,
     sa.Column("id", sa.String(8), primary_key=True),
     sa.Column("name", sa.String(TOKEN_NAME), nullable=False),
+    sa.Column("person", sa.String(TOKEN_NAME), nullable=False),  # whose it is
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
     sa.Column("scopes", sa.Text, nullable=False),  # JSON list
     sa.Column("regions", sa.Text, nullable=False),  # JSON list
@@ -198,7 +199,8 @@ register_entries = sa.Table(
     sa.Column("by", sa.Text, nullable=False),  # who added it
     sa.Column("detail", sa.Text, nullable=False),  # JSON: plain strings
     sa.Column("added_at", sa.BigInteger, nullable=False),
-    sa.Column("end_asked_by", sa.Text, nullable=False),  # who asked to end a protection; empty: nobody
+    sa.Column("end_asked_by", sa.Text, nullable=False),  # who asked for its end; empty: nobody
+    sa.Column("end_asked_person", sa.Text, nullable=False),  # whose token that is
     sa.Column("end_asked_at", sa.BigInteger),
     sa.Column("end_reason", sa.Text, nullable=False),
     sa.Column("ended_by", sa.Text, nullable=False),  # empty: it ends by itself, if at all
@@ -244,6 +246,7 @@ commands = sa.Table(
     sa.Column("action", sa.String(32), nullable=False),
     sa.Column("state", sa.String(32), nullable=False, index=True),
     sa.Column("token", sa.String(8), nullable=False),  # of the requester
+    sa.Column("requester", sa.String(TOKEN_NAME), nullable=False),  # whose token that is
     sa.Column("campaign", sa.String(64), nullable=False, index=True),  # empty: a single command
     sa.Column("body", sa.LargeBinary, nullable=False),  # canonical; never changes
     sa.Column("proof", sa.LargeBinary, nullable=False),  # MessagePack: to its campaign's root

@@ -56,6 +56,9 @@ class Approvals:
         kind = Kind.MANIFEST if command.campaign else Kind.COMMAND
         self._sight.all(grant, command)
         kids = self._signatures.check(command, kind, self._signatures.payload(command), signed)
+        persons = persons_of(self._signatures.document(command).approvers, kids)
+        if command.requester in persons and command.order.action in WITHHOLDING:
+            raise NotAcceptedError("requester", f"{command.requester} requested it and cannot approve it")
         before = self._signatures.of(command)
         after = merge(before, signed) if before else signed
         now = self._clock()
@@ -137,10 +140,11 @@ class Approvals:
         names = [each.id for each in found if each.state is State.QUARANTINED]
         if not names:
             raise NotAcceptedError("not-quarantined", f"the command is {command.state}, not quarantined")
-        self._book.move_all(names, Step(cause, f"token:{grant.token}", self._clock()))
+        detail = {"person": grant.who}
+        self._book.move_all(names, Step(cause, f"token:{grant.token}", self._clock(), "", detail))
         return command
 
 
 def _asked_for(grant: Grant, command: Command) -> bool:
-    """Tell whether it was this person's request: another token under the same name is the same person."""
-    return grant.token == command.token or grant.name == command.order.requester
+    """Tell whether it was this person's request, by whatever token."""
+    return grant.token == command.token or grant.who == command.requester

@@ -23,6 +23,7 @@ class Command(msgspec.Struct, frozen=True):
     action: str
     state: State
     token: str
+    requester: str
     campaign: str
     body: bytes
     proof: bytes

@@ -149,7 +149,7 @@ class Maker:
             campaign = f"m{now:014x}{secrets.token_hex(6)}"
             root = root_of(leaves).hex()
             case = made[0][1].case
-            manifest = canonical(Manifest(campaign, request.action, grant.name, len(made), root, start, end, case))
+            manifest = canonical(Manifest(campaign, request.action, grant.who, len(made), root, start, end, case))
             proofs = [msgspec.msgpack.encode(each) for each in proofs_of(leaves)]
         commands = [
             _row(grant, campaign, place, order, body, proof, now)
@@ -182,7 +182,7 @@ def _command(
         place.binding.installation,
         place.gateway,
         request.reason,
-        grant.name,
+        grant.who,
         secrets.token_hex(16),
         seq,
         start,
@@ -214,6 +214,7 @@ def _row(
         str(order.action),
         State.REQUESTED,
         grant.token,
+        grant.who,
         campaign,
         body,
         proof,

@@ -160,7 +160,7 @@ class Requests:
             text = f"{other.action} {other.id}, which is {other.state}, took its place"
             self._book.renew_at(old, 0, Entry(now, ACTOR, "command-not-renewed", old.id, old.region, {"why": text}))
             return
-        grant = Grant(old.token, old.order.requester, frozenset(), ("",))
+        grant = Grant(old.token, "", frozenset(), ("",), person=old.requester)
         facts = msgspec.json.decode(old.facts, type=CollectionFacts | None)
         order = Order(old.point, old.order.case, facts)
         request = Request(old.order.action, old.order.reason, [order])

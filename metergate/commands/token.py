@@ -14,11 +14,11 @@ from metering.model import SECOND
 DAY = 86_400 * SECOND
 
 
-def create(file: Path, name: str, scopes: list[str], regions: list[str], days: int) -> None:
+def create(file: Path, name: str, scopes: list[str], regions: list[str], days: int, person: str = "") -> None:
     """Make a token and print it."""
     with _book(file) as book:
         try:
-            token = book.create(name, scopes, regions, timing.now() + days * DAY)
+            token = book.create(name, scopes, regions, timing.now() + days * DAY, person)
         except ValueError as error:
             raise ConfigError(str(error)) from None
     print(token)
@@ -31,7 +31,8 @@ def show(file: Path) -> None:
     now = timing.now()
     for token in tokens:
         regions = ",".join(region or "everywhere" for region in token.regions)
-        print(f"{token.id}  {token.name}  {','.join(token.scopes)}  {regions}  {_state(token, now)}")
+        whose = f"{token.name} ({token.person})" if token.person != token.name else token.name
+        print(f"{token.id}  {whose}  {','.join(token.scopes)}  {regions}  {_state(token, now)}")
     if not tokens:
         print("no token yet; make one with: metergate token create")
 

@@ -82,8 +82,10 @@ class Site:
     reasons: list[str]
     fleet: Fleet
 
-    def token(self, *scopes: str, regions: Sequence[str] = ("",), expires_at: int | None = None) -> dict[str, str]:
-        plaintext = self.tokens.create("test", scopes or ("readings:read",), regions, expires_at)
+    def token(
+        self, *scopes: str, regions: Sequence[str] = ("",), expires_at: int | None = None, person: str = ""
+    ) -> dict[str, str]:
+        plaintext = self.tokens.create("test", scopes or ("readings:read",), regions, expires_at, person)
         return {"Authorization": f"Bearer {plaintext}"}
 
 

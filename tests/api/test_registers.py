@@ -20,13 +20,13 @@ def ask(site: Site, headers: dict[str, str], method: str, path: str, body: objec
 
 
 def test_a_protection_is_entered_shown_and_ended_by_two(site: Site) -> None:
-    first, second, reader = site.token("admin"), site.token("admin"), site.token("audit:read")
+    first, second, reader = site.token("admin"), site.token("admin", person="ben"), site.token("audit:read")
     status, entered = ask(site, first, "PUT", PATH, ENTRY)
     assert (status, entered["state"], entered["until"]) == (200, "in-force", None)
     assert ask(site, second, "PUT", PATH, ENTRY) == (200, entered)
     status, asked = ask(site, first, "DELETE", f"{PATH}?reason=moved")
     assert (status, asked["state"], asked["end_reason"]) == (200, "end-asked", "moved")
-    status, refused = ask(site, first, "POST", f"{PATH}/confirm")
+    status, refused = ask(site, site.token("admin"), "POST", f"{PATH}/confirm")  # another token of the first person
     assert status == 400
     assert "another person" in refused["detail"]
     assert ask(site, second, "POST", f"{PATH}/confirm")[1]["state"] == "ended"

@@ -8,6 +8,8 @@ import pytest
 from headend.tokens import SCOPES, TokenBook
 from metering.errors import StorageError
 
+NAMED = (("anna", ""), ("anna's phone", "anna"), ("her other one", "anna"))
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> TokenBook:
@@ -21,6 +23,18 @@ def test_a_token_gives_back_what_it_was_made_for(book: TokenBook) -> None:
     assert (grant.name, grant.scopes, grant.regions) == ("billing", {"readings:read"}, ("js/nj", "zj"))
     assert plaintext == f"mg_{grant.token}_{plaintext[12:]}"
     assert len(plaintext) == 55
+
+
+def test_a_token_is_a_persons_and_its_name_says_whose_where_nobody_did(book: TokenBook) -> None:
+    grants = [book.verify(book.create(name, ["admin"], [""], person=whose)) for name, whose in NAMED]
+    assert [each.who for each in grants if each is not None] == ["anna", "anna", "anna"]
+    assert [(each.name, each.person) for each in book.list()] == [(name, "anna") for name, _ in NAMED]
+
+
+@pytest.mark.parametrize("person", [" anna", "anna\n", "a" * 101])
+def test_a_person_has_a_name_that_can_be_compared(book: TokenBook, person: str) -> None:
+    with pytest.raises(ValueError, match="a person has at most 100 printable characters"):
+        book.create("billing", ["admin"], [""], person=person)
 
 
 def test_nothing_of_the_secret_is_kept(book: TokenBook, tmp_path: Path) -> None:

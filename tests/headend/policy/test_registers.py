@@ -6,11 +6,12 @@ import pytest
 from headend.audit.chain import Trail
 from headend.audit.verify import verify
 from headend.policy.facts import Entry
-from headend.policy.registers import CONFIRM_WITHIN_S, RegisterError, Registers
+from headend.policy.registers import CONFIRM_WITHIN_S, By, RegisterError, Registers
 from headend.state.store import State
 from metering.model import SECOND
 
 NOW = 1_700_000_000 * SECOND
+ANNA, BEN = By("token:aa", "anna", "js"), By("token:bb", "ben", "js")
 LIFE = Entry("e1", "protected", "p1", "life-support", NOW, None, "ventilator", "call 17", "token:aa")
 HOLD = Entry("h1", "hold", "p1", "weather", NOW, NOW + 60 * SECOND, "frost", "met office", "token:aa", {"low_c": "-9"})
 
@@ -43,12 +44,12 @@ def test_the_same_entry_again_adds_nothing_and_another_under_its_id_is_refused(s
 def test_a_hold_ends_by_one_person_and_stays_in_the_history(state: State):
     registers = Registers(state)
     registers.add(HOLD, "js", NOW)
-    ended = registers.end("hold", "p1", "h1", ("token:aa", "js", "warm again"), NOW + SECOND)
+    ended = registers.end("hold", "p1", "h1", ANNA, "warm again", NOW + SECOND)
     assert (ended.entry.until, ended.ended_by, ended.end_reason) == (NOW + SECOND, "token:aa", "warm again")
     assert registers.of_point("p1", NOW + SECOND) == []
     assert registers.history("hold", "p1") == [ended]
     with pytest.raises(RegisterError, match="ended already"):
-        registers.end("hold", "p1", "h1", ("token:aa", "js", ""), NOW + 2 * SECOND)
+        registers.end("hold", "p1", "h1", ANNA, "", NOW + 2 * SECOND)
     with pytest.raises(RegisterError, match="choose another id"):
         registers.add(HOLD, "js", NOW)
 
@@ -57,13 +58,14 @@ def test_a_protection_ends_only_when_another_person_confirms(state: State):
     registers = Registers(state)
     registers.add(LIFE, "js", NOW)
     with pytest.raises(RegisterError, match="nobody asked"):
-        registers.confirm("protected", "p1", "e1", ("token:bb", "js"), NOW)
-    registers.end("protected", "p1", "e1", ("token:aa", "js", "moved away"), NOW)
-    registers.end("protected", "p1", "e1", ("token:aa", "js", "again"), NOW + 1)
-    with pytest.raises(RegisterError, match="another person"):
-        registers.confirm("protected", "p1", "e1", ("token:aa", "js"), NOW + 1)
+        registers.confirm("protected", "p1", "e1", BEN, NOW)
+    registers.end("protected", "p1", "e1", ANNA, "moved away", NOW)
+    registers.end("protected", "p1", "e1", ANNA, "again", NOW + 1)
+    for same in (ANNA, By("token:cc", "anna", "js")):
+        with pytest.raises(RegisterError, match="anna asked for the end of this protection and does not confirm it"):
+            registers.confirm("protected", "p1", "e1", same, NOW + 1)
     assert registers.of_point("p1", NOW + 1) == [LIFE]
-    ended = registers.confirm("protected", "p1", "e1", ("token:bb", "js"), NOW + 2)
+    ended = registers.confirm("protected", "p1", "e1", BEN, NOW + 2)
     assert (ended.end_asked_by, ended.ended_by, ended.end_reason) == ("token:aa", "token:bb", "moved away")
     assert registers.of_point("p1", NOW + 2) == []
     assert told(state) == [
@@ -76,18 +78,18 @@ def test_a_protection_ends_only_when_another_person_confirms(state: State):
 def test_an_end_that_was_asked_for_long_ago_is_asked_for_anew(state: State):
     registers = Registers(state)
     registers.add(LIFE, "js", NOW)
-    registers.end("protected", "p1", "e1", ("token:aa", "js", "moved away"), NOW)
+    registers.end("protected", "p1", "e1", ANNA, "moved away", NOW)
     later = NOW + CONFIRM_WITHIN_S * SECOND
     with pytest.raises(RegisterError, match="nobody asked"):
-        registers.confirm("protected", "p1", "e1", ("token:bb", "js"), later)
-    registers.end("protected", "p1", "e1", ("token:bb", "js", "moved away"), later)
-    registers.confirm("protected", "p1", "e1", ("token:aa", "js"), later)
+        registers.confirm("protected", "p1", "e1", BEN, later)
+    registers.end("protected", "p1", "e1", BEN, "moved away", later)
+    registers.confirm("protected", "p1", "e1", ANNA, later)
     assert registers.of_point("p1", later) == []
 
 
 def test_what_is_not_there_cannot_end(state: State):
     with pytest.raises(KeyError):
-        Registers(state).end("hold", "p1", "none", ("token:aa", "js", ""), NOW)
+        Registers(state).end("hold", "p1", "none", ANNA, "", NOW)
 
 
 def test_entries_come_in_pages(state: State):

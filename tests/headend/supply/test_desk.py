@@ -14,7 +14,7 @@ from metering.supply import Action, Go, Hours, parse_command
 from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
 from metering.timing import to_rfc3339
 from tests.headend.supply.centre import ABROAD, ANNA, CLERK, SAYS, START, Centre
-from trust.authority import Authority
+from trust.authority import Authority, NotAuthorisedError
 from trust.sheet import Checked
 from trust.signatures import Kind, sign
 
@@ -112,17 +112,35 @@ async def test_policy_is_asked_again_at_dispatch_and_for_each_go(centre: Centre)
 @pytest.mark.parametrize("people", [("anna",), ("anna", "clerk"), ("clerk",)])
 async def test_too_few_approvers_or_the_requester_among_them_send_nothing(centre: Centre, people: tuple[str, ...]):
     (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
-    (view,) = centre.approve(view.id, *people).commands
-    assert view.state == "awaiting-approval"
+    if "clerk" in people:
+        with pytest.raises(NotAcceptedError, match="clerk requested it and cannot approve it"):
+            centre.approve(view.id, *people)
+    else:
+        centre.approve(view.id, *people)
+    assert centre.state(view.id) is State.AWAITING_APPROVAL
     assert await centre.step() == []
 
 
 def test_another_token_of_the_requester_is_the_requester(centre: Centre):
     (view,) = centre.request(Action.DISCONNECT, "MP-1").commands
-    again = msgspec.structs.replace(ANNA, token="dddddddd", name=CLERK.name)
+    again = msgspec.structs.replace(ANNA, token="dddddddd", name="the clerk's phone", person="clerk")
     with pytest.raises(NotAcceptedError, match="who requested a command does not approve it"):
         centre.desk.approve(again, view.id, centre.signed(view.id, "anna"))
     assert centre.desk.view(ANNA, view.id).missing == ["2 approvals"]
+
+
+def test_the_signed_command_names_the_person_and_the_edge_refuses_that_person_as_approver(centre: Centre):
+    phone = msgspec.structs.replace(CLERK, name="anna's phone", person="anna")
+    (view,) = centre.request(Action.DISCONNECT, "MP-1", grant=phone).commands
+    assert view.requester == "anna"
+    ben = structs.replace(ANNA, token="dddddddd", name="ben")
+    with pytest.raises(NotAcceptedError, match="anna requested it and cannot approve it"):
+        centre.desk.approve(ben, view.id, centre.signed(view.id, "anna", "ben"))
+    command = centre.book.get(view.id)
+    assert command is not None
+    forced = structs.replace(command, signed=centre.signed(view.id, "anna", "ben"))
+    with pytest.raises(NotAuthorisedError, match="anna requested it and cannot approve it"):
+        Authority(centre.document).authorise(centre.desk.signatures.message(forced))
 
 
 def test_signatures_that_prove_nothing_are_refused_and_not_kept(centre: Centre):
@@ -222,6 +240,8 @@ def test_above_a_threshold_a_second_person_releases_or_deletes(state: Database):
     assert (view.state, view.missing[0][:23]) == ("quarantined", "2 times disconnect of o")
     with pytest.raises(NotAcceptedError, match="second person"):
         centre.desk.release(CLERK, view.id)
+    with pytest.raises(NotAcceptedError, match="second person"):
+        centre.desk.delete(structs.replace(ANNA, person="clerk"), view.id)
     assert centre.desk.release(ANNA, view.id).commands[0].state == "awaiting-approval"
     (view,) = centre.request(Action.DISCONNECT, "MP-3", key="k3").commands
     assert centre.desk.delete(ANNA, view.id).commands[0].state == "cancelled"
