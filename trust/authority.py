@@ -30,12 +30,13 @@ class NotAuthorisedError(ValueError):
 
 
 class Authorised(NamedTuple):
-    """A command with its meter's binding, and who stands behind it: persons, and at most one service."""
+    """A command with its meter's binding, and who stands behind it: persons, at most one service, and their keys."""
 
     command: SupplyCommand
     binding: Binding
     persons: frozenset[str]
     service: Service | None
+    kids: frozenset[str] = frozenset()
 
 
 class Authority:
@@ -61,11 +62,14 @@ class Authority:
         if command.action is Action.READ_STATE:
             return Authorised(command, binding, frozenset(), None)
         try:
-            persons, service = self._signers(message, command)
+            kids = self._signers(message, command)
         except BadSignatureError as error:
             raise NotAuthorisedError(str(error)[:300]) from None
+        persons = persons_of(self.document.approvers, kids)
+        services = [self._services[kid] for kid in sorted(kids) if kid in self._services]
+        service = services[0] if services else None
         self._enough(command, persons, service)
-        return Authorised(command, binding, persons, service)
+        return Authorised(command, binding, persons, service, kids)
 
     def binding_of(self, command: SupplyCommand) -> Binding | None:
         """Return the binding of a command's meter; None where it is not bound as the command means it."""
@@ -87,15 +91,14 @@ class Authority:
                 raise NotAuthorisedError(f"{name} {meant!r} is meant; {binding.device} is bound with {bound!r}")
         return binding
 
-    def _signers(self, message: CommandMessage, command: SupplyCommand) -> tuple[frozenset[str], Service | None]:
-        """Return the persons who signed, and the service that did."""
+    def _signers(self, message: CommandMessage, command: SupplyCommand) -> frozenset[str]:
+        """Return the ids of the keys that signed it."""
         if message.proof or payload_of(message.signed) != message.body:
             verified = verify(message.signed, Kind.MANIFEST, self._keys)
             _belongs(command, message, _manifest(verified.payload))
         else:
             verified = verify(message.signed, Kind.COMMAND, self._keys)
-        services = [self._services[kid] for kid in sorted(verified.kids) if kid in self._services]
-        return persons_of(self.document.approvers, verified.kids), services[0] if services else None
+        return verified.kids
 
     def _enough(self, command: SupplyCommand, persons: frozenset[str], service: Service | None) -> None:
         if command.action in WITHHOLDING:

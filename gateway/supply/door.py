@@ -70,13 +70,13 @@ class Door:
             if (refused := at_the_door(found, record, now)) is not None:
                 return refused
             at = act_at(found, record, now, self._chance.random())
-            service = found.service.name if found.service is not None else ""
-            held = held_of(command, found.persons, service, now, at, State.ACCEPTED)
+            service = found.service.name if found.service is not None and not found.persons else ""
+            held = held_of(command, found.kids, service, now, at, State.ACCEPTED)
             gone = [_superseded(each, command.id, now) for each in superseded_by(record, command)]
             await self._account.durably(held, *gone)
         for each in gone:
             await self._account.report(each.command.id, each.state, each.cause, each.why)
-        if service and not found.persons and at - now > GO_S * SECOND:
+        if service and at - now > GO_S * SECOND:
             self._recorder.raise_event(events.RESTORES_STAGGERED, command.device, command=command.id)
         await self._account.report(command.id, State.ACCEPTED, Cause.GATEWAY_ACCEPTED, "", act_at=str(at))
         return None
@@ -105,7 +105,7 @@ class Door:
 def _superseded(held: Held, by: str, now: int) -> Held:
     return Held(
         held.body,
-        held.persons,
+        held.kids,
         held.service,
         State.SUPERSEDED,
         held.taken_at,

@@ -15,11 +15,10 @@ from metering.model import SECOND
 from metering.supply import RESTORING, WITHHOLDING, Action, Hours, SupplyCommand
 from metering.supply_states import State
 from trust.authority import Authorised
-from trust.document import TrustDocument
+from trust.document import TrustDocument, persons_of
 
 GO_S = 60.0  # how old a go may be
 HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
-EARLY_S = 300  # how far before not_before a command may come and wait
 # Reasons of an opening that no single signature lifts: k of n do. What this system did not open is one of them.
 HOLDS = frozenset({"safety", "field-work", "vacancy", "theft", "emergency"})
 OF_A_DEBT = "debt"
@@ -110,11 +109,24 @@ def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
 def may_act(held: Held, document: TrustDocument, record: Record, facts: Facts) -> Refusal | Wait | None:
     """Judge a command whose time has come, before the meter is asked anything; None: go on."""
     command, now = held.command, facts.now
+    if (refused := _still_ordered(held, document)) is not None:
+        return refused
     if now < held.act_at:
         return Wait("its time has not come", held.act_at)
     if (opens := _opens_at(command.hours, now)) != now:
         return Wait("its hours have not come", opens)
     return _may_withhold(command, document, record, facts) if command.action in WITHHOLDING else None
+
+
+def _still_ordered(held: Held, document: TrustDocument) -> Refusal | None:
+    """Judge who signed by the document in force now: a key that was taken out has no say, also not in what waits."""
+    command, persons = held.command, persons_of(document.approvers, frozenset(held.kids))
+    if command.action in WITHHOLDING:
+        if len(persons - {command.requester}) < document.k:
+            return Refusal(f"{len(persons)} of those who signed it are approvers still; {document.k} are needed")
+    elif command.action is not Action.READ_STATE and not persons and not document.service_keys().keys() & held.kids:
+        return Refusal("nobody of those who signed it has a say any more")
+    return None
 
 
 def _may_withhold(
@@ -150,13 +162,14 @@ def _capped(document: TrustDocument, record: Record, facts: Facts) -> Refusal | 
 def may_restore(held: Held, document: TrustDocument, record: Record) -> Refusal | None:
     """Judge a command that gives back, once it is known that something is to be done (DOMAIN 19)."""
     command = held.command
-    if command.action not in LIFTS or len(held.persons) >= document.k:
+    persons = persons_of(document.approvers, frozenset(held.kids))
+    if command.action not in LIFTS or len(persons) >= document.k:
         return None
     opening = record.opening(command.device, limit=command.action is Action.UNLIMIT)
     reason = opening.reason if opening is not None else "a reason that this gateway does not know"
     if opening is None or reason in HOLDS:
-        return Refusal(f"it was opened for {reason}: {document.k} approvers lift that, {len(held.persons)} signed")
-    if not held.persons and reason != OF_A_DEBT:
+        return Refusal(f"it was opened for {reason}: {document.k} approvers lift that, {len(persons)} signed")
+    if not persons and reason != OF_A_DEBT:
         return Refusal(f"it was opened for {reason}: a service gives back only what was opened for a debt")
     return None
 

@@ -12,12 +12,14 @@ from metering.supply_states import Cause, State
 class Held(msgspec.Struct, tag="h", array_like=True):
     """A command and where it stands. Instants in us UTC.
 
+    `kids` are the keys that signed it; whether they still have a say the trust document in force tells. `service` is
+    the service that gave it without any person; empty: persons did.
     `act_at` is when it is to act (chance within its spread, or staggered). `does` is what was sent for it, `cause` and
     `why` tell its last step.
     """
 
     body: bytes
-    persons: tuple[str, ...]
+    kids: tuple[str, ...]
     service: str
     state: State
     taken_at: int
@@ -94,10 +96,8 @@ Item = Held | Opening | KeptLimit | Cut | Floor | LastSeq
 
 
 def held_of(
-    command: SupplyCommand, persons: Iterable[str], service: str, taken_at: int, act_at: int, state: State
+    command: SupplyCommand, kids: Iterable[str], service: str, taken_at: int, act_at: int, state: State
 ) -> Held:
     """Return a command as it is taken."""
     cause = Cause.GATEWAY_ACCEPTED  # whoever asks before this was told is answered with it
-    return Held(
-        canonical(command), tuple(sorted(persons)), service, state, taken_at, act_at, cause, changed_at=taken_at
-    )
+    return Held(canonical(command), tuple(sorted(kids)), service, state, taken_at, act_at, cause, changed_at=taken_at)

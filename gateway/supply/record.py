@@ -118,7 +118,7 @@ class Record:
 
     def served_since(self, instant: int) -> int:
         """Return how many commands of services alone were set to act since then."""
-        return sum(bool(each.service) and not each.persons and each.act_at >= instant for each in self.held.values())
+        return sum(bool(each.service) and each.act_at >= instant for each in self.held.values())
 
     def tidy(self, now: int) -> None:
         """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`.

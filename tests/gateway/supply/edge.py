@@ -166,11 +166,14 @@ class Desk:
         )
 
     def install(self, data: Path) -> TrustFile:
-        trust = TrustFile(data, "gw1")
-        if trust.document is None:
-            signers = [self.keys["dora"], self.keys["emil"]]
-            trust.install(sign(trusted.canonical(self.document), Kind.TRUST, signers))
-        return trust
+        if TrustFile(data, "gw1").document is None:
+            self.renew(data)
+        return TrustFile(data, "gw1")
+
+    def renew(self, data: Path) -> None:
+        """Have the document signed as it is now, and install it beside a gateway at work."""
+        signers = [self.keys["dora"], self.keys["emil"]]
+        TrustFile(data, "gw1").install(sign(trusted.canonical(self.document), Kind.TRUST, signers))
 
     def command(self, device: str, action: Action, **changes: Any) -> SupplyCommand:  # noqa: ANN401 - any field
         self._seq += 1

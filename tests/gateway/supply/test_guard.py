@@ -14,11 +14,13 @@ from metering.supply import Action, Hours, SupplyCommand
 from metering.supply_states import State
 from metering.timing import from_rfc3339
 from tests.gateway.supply.test_record import HOUR, NOW, command
-from tests.trust.test_authority import DOCUMENT
+from tests.trust.test_authority import DOCUMENT, KEYS
 from trust.authority import Authorised
 from trust.document import Binding, Caps, Service
 
 A = Action
+PERSONS = [KEYS[name].public.id for name in ("anna", "ben")]
+SERVICE = [KEYS["service"].public.id]
 BINDING = Binding("MP-1", "m1", "123", "serial:123", 0)
 GOOD = Facts(NOW, clock_trusted=True, lockout="", meters=200, go_age_s=1.0)
 
@@ -33,7 +35,7 @@ def found(made: SupplyCommand, *persons: str, service: Service | None = None) ->
 
 
 def take(record: Record, made: SupplyCommand, state: State = State.ACCEPTED) -> None:
-    record.put(held_of(made, ("anna", "ben"), "", NOW, NOW, state))
+    record.put(held_of(made, PERSONS, "", NOW, NOW, state))
 
 
 # --- at the door ------------------------------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ OFFICE = Hours("Europe/London", 8 * 60, 15 * 60, (0, 1, 2, 3))
 
 
 def judged(record: Record, made: SupplyCommand, facts: Facts = GOOD, **document: Any) -> Refusal | Wait | None:  # noqa: ANN401 - any field
-    held = held_of(made, ("anna", "ben"), "", facts.now, facts.now, State.ACCEPTED)
+    held = held_of(made, PERSONS, "", facts.now, facts.now, State.ACCEPTED)
     return may_act(held, msgspec.structs.replace(DOCUMENT, **document), record, facts)
 
 
@@ -203,7 +205,14 @@ def test_who_may_give_back_what_was_opened_for(
     if reason is not None:
         record.put(Opening("m1", "c0", reason, NOW - HOUR))
     made = command(2, action=A.RESTORE, device="m1")
-    restore = held_of(made, signers, "" if signers else "payments", NOW, NOW, State.ACCEPTED)
+    restore = held_of(
+        made,
+        [KEYS[name].public.id for name in signers] or SERVICE,
+        "" if signers else "payments",
+        NOW,
+        NOW,
+        State.ACCEPTED,
+    )
     assert (may_restore(restore, DOCUMENT, record) is None) is passes
 
 
@@ -211,7 +220,9 @@ def test_a_limit_and_a_disconnect_of_one_meter_are_lifted_by_their_own_reasons(r
     record.put(Opening("m1", "c0", "debt", NOW - HOUR, limit=True), Opening("m1", "c1", "safety", NOW - HOUR))
     judged = {
         action: may_restore(
-            held_of(command(2, action=action, device="m1"), (), "payments", NOW, NOW, State.ACCEPTED), DOCUMENT, record
+            held_of(command(2, action=action, device="m1"), SERVICE, "payments", NOW, NOW, State.ACCEPTED),
+            DOCUMENT,
+            record,
         )
         for action in (A.UNLIMIT, A.RESTORE)
     }
@@ -220,5 +231,22 @@ def test_a_limit_and_a_disconnect_of_one_meter_are_lifted_by_their_own_reasons(r
 
 
 def test_keep_power_is_put_on_by_one_signature_whatever_is_open(record: Record):
-    keep = held_of(command(2, action=A.KEEP_POWER_ON), ("anna",), "", NOW, NOW, State.ACCEPTED)
+    keep = held_of(command(2, action=A.KEEP_POWER_ON), PERSONS[:1], "", NOW, NOW, State.ACCEPTED)
     assert may_restore(keep, DOCUMENT, record) is None
+
+
+def test_whoever_was_taken_out_of_the_trust_document_has_no_say_in_what_waits(record: Record):
+    approvers = tuple(each for each in DOCUMENT.approvers if each.person != "ben")
+    refused = judged(record, command(), GOOD, approvers=approvers)
+    assert refused == Refusal("1 of those who signed it are approvers still; 2 are needed")
+    other = tuple(each for each in DOCUMENT.approvers if each.key != str(KEYS["ben"].public))  # he has a new key
+    assert isinstance(judged(record, command(), GOOD, approvers=other), Refusal)
+    assert isinstance(judged(record, command(), GOOD, k=3), Refusal)
+    assert judged(record, command()) is None
+    for kids, document in (
+        (SERVICE, msgspec.structs.replace(DOCUMENT, services=())),
+        (PERSONS[:1], msgspec.structs.replace(DOCUMENT, approvers=tuple(e for e in approvers if e.person != "anna"))),
+    ):
+        restore = held_of(command(2, action=A.RESTORE), kids, "", NOW, NOW, State.ACCEPTED)
+        assert may_act(restore, DOCUMENT, record, GOOD) is None
+        assert may_act(restore, document, record, GOOD) == Refusal("nobody of those who signed it has a say any more")

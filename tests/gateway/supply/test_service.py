@@ -56,6 +56,10 @@ async def test_a_meter_goes_dark_and_comes_back_and_each_step_is_told(place: Str
     assert len({block.measured_at for block in edge.blocks if block.device == device}) >= 2
 
 
+def kids(desk: Desk) -> list[str]:
+    return [desk.keys[name].public.id for name in ("anna", "ben")]
+
+
 def found_in(folder: Path, secrets: Sequence[bytes]) -> list[Path]:
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "keys.json"]
     return [file for file in files if any(each in file.read_bytes() for each in secrets)]
@@ -75,7 +79,7 @@ async def test_a_copy_that_comes_before_the_first_was_told_is_answered_as_the_fi
     desk = Desk(place)
     command = desk.command("modbus", A.DISCONNECT)
     edge = Edge(tmp_path, place, desk)
-    await edge.service.account.put(held_of(command, ("anna", "ben"), "", command.not_before, 0, State.ACCEPTED))
+    await edge.service.account.put(held_of(command, kids(desk), "", command.not_before, 0, State.ACCEPTED))
     await edge.service.take(desk.message(command))
     async with edge:  # what it tells as it starts comes after the answer
         await edge.ended(command.id)
@@ -91,9 +95,9 @@ async def test_what_a_crash_left_in_the_record_alone_is_told_after_the_start(pla
     desk = Desk(place)
     waits, ended = desk.command("modbus", A.DISCONNECT), desk.command("dlms", A.DISCONNECT)
     edge = Edge(tmp_path, place, desk)
-    held = held_of(ended, ("anna", "ben"), "", ended.not_before, 0, State.VERIFIED)
+    held = held_of(ended, kids(desk), "", ended.not_before, 0, State.VERIFIED)
     held.cause = Cause.AS_ASKED
-    await edge.service.account.put(held, held_of(waits, ("anna", "ben"), "", waits.not_before, 0, State.ACCEPTED))
+    await edge.service.account.put(held, held_of(waits, kids(desk), "", waits.not_before, 0, State.ACCEPTED))
     async with edge:
         edge.service.go(Go(waits.id, timing.now()))
         await edge.ended(waits.id)
@@ -322,3 +326,17 @@ async def test_a_flood_of_forged_commands_is_refused_and_does_not_fill_the_log(p
         assert place.relay.moved == []
     entries = sum(len(edge.told(f"x{number}")) for number in range(300))
     assert entries == 60
+
+
+async def test_an_approver_who_is_taken_out_has_no_say_in_a_disconnect_that_waits(place: Street, tmp_path: Path):
+    desk = Desk(place)
+    async with Edge(tmp_path, place, desk) as edge:
+        waiting = desk.command("modbus", A.DISCONNECT)
+        await edge.service.take(desk.message(waiting, go=False))
+        left = tuple(each for each in desk.document.approvers if each.person != "ben")
+        desk.document = msgspec.structs.replace(desk.document, version=2, approvers=left)
+        desk.renew(tmp_path)
+        edge.service.go(Go(waiting.id, timing.now()))
+        found = await edge.ended(waiting.id)
+        assert (found.state, place.relay.moved) == (State.REFUSED_BY_GUARD, [])
+        assert found.why == "1 of those who signed it are approvers still; 2 are needed"
