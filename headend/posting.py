@@ -15,7 +15,11 @@ MAX_INTERIM = 4  # answers of the kind 1xx before the real one
 
 
 class PostError(Exception):
-    """No answer came; the text says why, without what was sent."""
+    """It was not taken; the text says why, without what was sent. `status` is 0 where no answer came."""
+
+    def __init__(self, why: str, status: int = 0) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class Target(NamedTuple):

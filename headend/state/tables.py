@@ -174,6 +174,7 @@ outbox = sa.Table(
     sa.Column("point", sa.String(NAME), nullable=False),
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),  # JSON
+    sa.Index("outbox_point", "point", "seq"),
 )
 
 webhooks = sa.Table(
@@ -183,6 +184,16 @@ webhooks = sa.Table(
     sa.Column("after", sa.BigInteger, nullable=False),  # the seq of the outbox up to which it has everything
     sa.Column("owner", sa.String(NAME), nullable=False),  # the head-end that sends,
     sa.Column("until", sa.BigInteger, nullable=False),  # until this instant
+)
+
+webhook_aside = sa.Table(
+    "webhook_aside",
+    metadata,
+    sa.Column("webhook", sa.String(NAME), primary_key=True),
+    sa.Column("point", sa.String(NAME), primary_key=True),  # whose next message failed
+    sa.Column("after", sa.BigInteger, nullable=False),  # the seq up to which the webhook has all of it
+    sa.Column("tries", sa.Integer, nullable=False),  # that failed, of the next message
+    sa.Column("until", sa.BigInteger, nullable=False),  # when it is tried again
 )
 
 register_entries = sa.Table(

@@ -5,11 +5,9 @@ import contextlib
 import hashlib
 import hmac
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 import pytest
 
 from headend import posting, webhook_sender
@@ -20,54 +18,9 @@ from headend.webhook_sender import SIGNATURE, TIMESTAMP, Webhook, WebhookSender
 from headend.webhooks import TRIED_S, Outbox, Outgoing, enqueue
 from metering import timing
 from metering.model import SECOND
+from tests.headend.receiver import Answer, Asked, Server, until
 
 SECRET = b"a planted secret"
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - a test that looks
-            await asyncio.sleep(0.01)
-
-
-class Asked(NamedTuple):
-    """A request as it came."""
-
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-    def events(self) -> list[dict[str, object]]:
-        return msgspec.json.decode(self.body)["events"]
-
-
-Answer = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """An HTTP server whose answers a test gives, one for each request; the last one for all after."""
-
-    def __init__(self) -> None:
-        self.asked: list[Asked] = []
-        self.answers: list[bytes | Answer] = [b"HTTP/1.1 204 No Content\r\n\r\n"]
-        self.port = 0
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in head[1:] if line)
-            asked = Asked(head[0], headers, await reader.readexactly(int(headers["Content-Length"])))
-            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-            self.asked.append(asked)
-            if isinstance(answer, bytes):
-                writer.write(answer)
-                await writer.drain()
-            else:
-                await answer(asked, writer)
-        writer.close()
-
-    def taken(self) -> list[object]:
-        return [each["point"] for asked in self.asked for each in asked.events()]
 
 
 @pytest.fixture
@@ -105,9 +58,11 @@ def tell(state: State, *points: str, event: str = "command", at: int | None = No
 async def sending(state: State, *hooks: Webhook) -> AsyncIterator[WebhookSender]:
     sender, stop = WebhookSender(Outbox(state), hooks), asyncio.Event()
     task = asyncio.create_task(sender.run(stop))
-    yield sender
-    stop.set()
-    await task
+    try:
+        yield sender
+    finally:
+        stop.set()
+        await task
 
 
 async def test_a_message_comes_signed_with_what_happened(box: State, server: Server):
@@ -155,18 +110,20 @@ async def _close(_asked: Asked, writer: asyncio.StreamWriter) -> None:
     ],
     ids=["fails", "unknown", "redirects", "nonsense", "endless", "interim", "hangs", "drips", "closes"],
 )
-async def test_what_is_not_taken_comes_again_with_the_same_ids_in_the_same_order(
+async def test_what_is_not_taken_comes_again_with_the_same_ids(
     box: State, server: Server, answer: bytes | Answer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(posting, "POST_S", 0.5)
     server.answers = [answer, answer, *server.answers]
     tell(box, "MP1", "MP2", "MP3")
     async with sending(box, hook(server)):
-        await until(lambda: server.taken()[-2:] == ["MP2", "MP3"] and len(server.asked) >= 4)
+        await until(lambda: not Outbox(box).depth("collections"))
     first, again, *taken = server.asked
     ids = [each["id"] for each in first.events()]
     assert [each["id"] for each in again.events()] == ids[:1]
-    assert [each["id"] for asked in taken for each in asked.events()] == ids
+    taken_ids = [each["id"] for asked in taken for each in asked.events()]
+    assert sorted(map(str, taken_ids)) == sorted(map(str, ids))
+    assert [each for each in taken_ids if each != ids[0]] == ids[1:]
 
 
 async def test_a_server_that_is_down_gets_all_when_it_is_back(box: State):
@@ -181,7 +138,7 @@ async def test_a_server_that_is_down_gets_all_when_it_is_back(box: State):
         back = await asyncio.start_server(server.talk, "127.0.0.1", server.port)
         await until(lambda: not Outbox(box).depth("collections"))
         back.close()
-    assert server.taken() == ["MP1", "MP2"]
+    assert sorted(map(str, server.taken())) == ["MP1", "MP2"]
 
 
 async def test_what_waited_is_sent_after_a_restart_and_what_was_taken_is_not(box: State, server: Server):
@@ -217,8 +174,16 @@ async def test_a_message_that_a_server_cannot_take_does_not_stop_all_others(
     async with sending(box, hook(server)) as sender:
         await until(lambda: not Outbox(box).depth("collections"))
         assert sender.given_up == {"collections": 1}
-        assert [each.value for each in sender.measures()] == [1, 0]
-    assert server.taken()[-1] == "MP2"
+        assert [each.value for each in sender.measures()] == [1, 0, 0]
+    alert = server.asked[-1].events()[0]
+    assert (server.taken()[-1], alert["event"]) == ("", "alert")
+    assert alert["body"] == {
+        "alert": "a webhook never took messages",
+        "webhook": "collections",
+        "messages": 1,
+        "first": next(each["id"] for asked in server.asked for each in asked.events() if each["point"] == "bad"),
+        "point": "bad",
+    }
 
 
 async def test_what_is_too_old_is_given_up_and_counted(box: State, server: Server):
@@ -226,8 +191,43 @@ async def test_what_is_too_old_is_given_up_and_counted(box: State, server: Serve
     tell(box, "MP2")
     async with sending(box, hook(server)) as sender:
         await until(lambda: not Outbox(box).depth("collections"))
-    assert server.taken() == ["MP2"]
+    assert server.taken() == ["MP2", ""]
     assert sender.given_up == {"collections": 1}
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "fails", "hangs", "closes"])
+async def test_a_message_that_fails_holds_up_only_its_own_meter_point(
+    box: State, server: Server, monkeypatch: pytest.MonkeyPatch, trouble: str
+):
+    monkeypatch.setattr(posting, "POST_S", 0.5)
+    monkeypatch.setattr(webhook_sender, "MAX_REFUSALS", 1_000_000)  # none is given up, however long this takes
+    healed = asyncio.Event()
+
+    async def judge(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if not healed.is_set() and any(each["point"] == "bad" for each in asked.events()):
+            if trouble == "hangs":
+                return await _hang(asked, writer)
+            if trouble == "closes":
+                return await _close(asked, writer)
+            writer.write(b"HTTP/1.1 422 No\r\n\r\n" if trouble == "refuses" else b"HTTP/1.1 500 No\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            taken.extend((str(each["point"]), str(each["id"])) for each in asked.events())
+        return await writer.drain()
+
+    taken: list[tuple[str, str]] = []
+    server.answers = [judge]
+    tell(box, "MP1", "bad", "MP2", "bad", "MP1")
+    async with sending(box, hook(server)):
+        await until(lambda: len(taken) == 3)
+        tell(box, "bad", "MP3")
+        await until(lambda: len(taken) == 4)
+        assert [point for point, _ in taken] == ["MP1", "MP2", "MP1", "MP3"]
+        await until(lambda: Outbox(box).depth("collections") == 3)
+        healed.set()
+        await until(lambda: not Outbox(box).depth("collections"))
+    assert [point for point, _ in taken[4:]] == ["bad"] * 3
+    assert len({name for _, name in taken}) == 7
 
 
 async def test_a_webhook_that_hangs_keeps_no_other_waiting(box: State, server: Server):

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from headend.state.store import State
-from headend.state.tables import outbox
-from headend.webhooks import KEEP_S, LEASE_S, Outbox, Outgoing, enqueue
+from headend.state.tables import outbox, webhook_aside
+from headend.webhooks import KEEP_S, LEASE_S, MAX_ASIDE, Message, Outbox, Outgoing, enqueue
 from metering.model import SECOND
 
 
@@ -19,8 +19,12 @@ def put(state: State, *numbers: int, at: int = 0) -> None:
     state.write(lambda connection: enqueue(connection, *(message(number, at) for number in numbers)))
 
 
-def points(box: Outbox, name: str = "a") -> list[str]:
-    return [each.point for each in box.waiting(name, 100)]
+def ahead(box: Outbox, limit: int = 100) -> list[Message]:
+    return list(box.waiting("a", limit).messages)
+
+
+def points(box: Outbox) -> list[str]:
+    return [each.point for each in ahead(box)]
 
 
 def test_a_webhook_begins_at_the_end_and_has_all_that_comes_then_in_order(state: State):
@@ -32,7 +36,7 @@ def test_a_webhook_begins_at_the_end_and_has_all_that_comes_then_in_order(state:
     box.subscribe("a")
     assert points(box) == ["MP2", "MP3", "MP4"]
     assert box.lease("a", "n1", 0)
-    box.passed("a", "n1", box.waiting("a", 2)[-1].seq)
+    box.passed("a", "n1", ahead(box, 2)[-1].seq)
     assert points(box) == ["MP4"]
     assert box.depth("a") == 1
 
@@ -76,7 +80,7 @@ def test_many_write_at_once_and_no_webhook_misses_one(state: State):
         thread.start()
     for thread in threads:
         thread.join()
-    found = box.waiting("a", 100)
+    found = ahead(box)
     assert [each.seq for each in found] == list(range(1, 21))
     for number in range(4):
         mine = [each.point for each in found if each.point in {f"MP{number * 10 + each}" for each in range(5)}]
@@ -89,7 +93,56 @@ def test_what_is_too_old_goes_and_seqs_are_not_used_again(state: State):
     put(state, 1, 2)
     now = (KEEP_S + 1) * SECOND
     put(state, 3, at=now)
-    assert box.trim(now) == 2
-    assert box.missed("a") == 2
+    assert box.lease("a", "n1", 0)
+    box.passed("a", "n1", 1)
+    assert box.trim(now) == {"a": 1}
     put(state, 4, at=now)
-    assert [each.seq for each in box.waiting("a", 10)] == [3, 4]
+    assert [each.seq for each in ahead(box)] == [3, 4]
+
+
+def test_a_meter_point_put_aside_waits_by_itself_until_nothing_of_it_waits(state: State):
+    box = Outbox(state)
+    box.subscribe("a")
+    assert box.lease("a", "n1", 0)
+    put(state, 1, 2, 1, 3)
+    assert box.put_aside("a", "n1", ahead(box)[0], until=10)
+    batch = box.waiting("a", 1)
+    assert ([each.point for each in batch.messages], batch.up_to) == (["MP2"], 2)
+    box.passed("a", "n1", 4)
+    put(state, 1, 2)
+    assert points(box) == ["MP2"]
+    assert box.depth("a") == 4
+    assert box.aside("a", 9, 100) is None
+    failed = box.aside("a", 10, 100)
+    assert failed is not None
+    assert (failed.point, failed.tries, [each.seq for each in failed.messages]) == ("MP1", 1, [1])
+    box.aside_failed("a", "n1", "MP1", until=20)
+    assert box.aside("a", 19, 100) is None
+    box.aside_passed("a", "n1", failed.messages[-1])
+    more = box.aside("a", 19, 100)
+    assert more is not None
+    assert [each.seq for each in more.messages] == [3, 5]
+    box.aside_passed("a", "n1", more.messages[-1])
+    assert box.aside("a", 99, 100) is None
+    assert box.count_aside("a") == 1, "taken back before the cursor passed it, it would be sent once more"
+    put(state, 1)
+    assert points(box) == ["MP2"]
+    box.passed("a", "n1", 6)
+    last = box.aside("a", 99, 100)
+    assert last is not None
+    box.aside_passed("a", "n1", last.messages[-1])
+    box.passed("a", "n1", 7)
+    assert (box.count_aside("a"), box.depth("a")) == (0, 0)
+
+
+def test_only_so_many_meter_points_are_put_aside_and_by_nobody_else(state: State):
+    box = Outbox(state)
+    box.subscribe("a")
+    put(state, 1)
+    (first,) = ahead(box)
+    assert not box.put_aside("a", "n1", first, 0), "it does not have the webhook"
+    assert box.lease("a", "n1", 0)
+    rows = [{"webhook": "a", "point": f"other {n}", "after": 0, "tries": 1, "until": 0} for n in range(MAX_ASIDE)]
+    state.write(lambda connection: connection.execute(sa.insert(webhook_aside), rows))
+    assert not box.put_aside("a", "n1", first, 0)
+    assert points(box) == ["MP1"]

@@ -331,7 +331,8 @@ async def test_alerts_go_out_for_what_somebody_should_look_at(centre: Centre, st
     centre.now += 5 * 3600 * SECOND
     await centre.step()
     centre.say(cut.id, "refused-by-guard", Cause.GUARD_REFUSED, why="too many in this hour")
-    alerts = [msgspec.json.decode(each.body) for each in outbox.waiting("desk", 100) if each.event == "alert"]
+    told = outbox.waiting("desk", 100).messages
+    alerts = [msgspec.json.decode(each.body) for each in told if each.event == "alert"]
     assert [(each["command"], each["alert"]) for each in alerts] == [
         (cut.id, "what became of a command is not known"),
         (cut.id, "a gateway's guard refused a command"),

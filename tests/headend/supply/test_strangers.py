@@ -25,7 +25,7 @@ def test_a_command_that_was_not_made_here_is_in_the_audit_and_told_as_an_alert(s
     Outbox(state).subscribe("soc")
     centre.say("forged", "refused-by-guard", "guard-refused")
     assert centre.entries("forged") == [("command-stranger", "gateway")]
-    (alert,) = Outbox(state).waiting("soc", 10)
+    (alert,) = Outbox(state).waiting("soc", 10).messages
     assert (alert.event, "forged" in alert.body, "gw1" in alert.body) == ("alert", True, True)
 
 

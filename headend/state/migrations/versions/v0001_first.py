@@ -204,12 +204,21 @@ def upgrade() -> None:
         sa.Column("point", sa.String(128), nullable=False),
         sa.Column("region", sa.Text, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
+        sa.Index("outbox_point", "point", "seq"),
     )
     op.create_table(
         "webhooks",
         sa.Column("name", sa.String(128), primary_key=True),
         sa.Column("after", sa.BigInteger, nullable=False),
         sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "webhook_aside",
+        sa.Column("webhook", sa.String(128), primary_key=True),
+        sa.Column("point", sa.String(128), primary_key=True),
+        sa.Column("after", sa.BigInteger, nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
     )
     op.create_table(
