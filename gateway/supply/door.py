@@ -10,7 +10,7 @@ import structlog
 from gateway.recorder import Recorder
 from gateway.supply.account import Account
 from gateway.supply.guard import GO_S, Refusal, act_at, at_the_door, superseded_by
-from gateway.supply.items import Held, held_of
+from gateway.supply.items import Held, Refused, held_of
 from metering import events
 from metering.model import SECOND
 from metering.supply import CommandMessage, canonical
@@ -91,15 +91,34 @@ class Door:
         return True
 
     async def _refuse(self, name: str, why: str) -> None:
-        """Answer a command that is not taken in; of a flood only some."""
+        """Answer a command that is not taken in; of a flood only some.
+
+        Whoever sent it may have used the id of another: one that is at work here is told as it stands, and one that is
+        told as refused is not taken later, as its head-end holds it for ended.
+        """
         self.refused += 1
+        if (held := self._account.record.held.get(name)) is not None:
+            await self._tell_held(held, name, why)
+            return
         clock = asyncio.get_running_loop().time()
         if len(self._told) == REFUSALS_A_MINUTE and clock - self._told[0] < 60.0:
             return
         self._told.append(clock)
         logger.warning("a supply command is refused", command=name, reason=why)
         self._recorder.raise_event(events.SUPPLY_REFUSED, command=name, reason=why[:200])
-        await self._account.report(name, State.REFUSED_BY_GUARD, Cause.GUARD_REFUSED, why)
+        async with self._account.writing:
+            held = self._account.record.held.get(name)  # it may have come in meanwhile
+            if held is None:
+                await self._account.durably(Refused(name, self._now()))
+        if held is None:
+            await self._account.report(name, State.REFUSED_BY_GUARD, Cause.GUARD_REFUSED, why)
+        else:
+            await self._tell_held(held, name, why)
+
+    async def _tell_held(self, held: Held, name: str, why: str) -> None:
+        if self._is_to_be_answered(name):
+            again = f"another came under its id: {why}"
+            await self._account.report(name, held.state, held.cause, held.why, again=again)
 
 
 def _superseded(held: Held, by: str, now: int) -> Held:

@@ -68,6 +68,8 @@ def at_the_door(found: Authorised, record: Record, now: int) -> Refusal | None:
 def _seen_before(command: SupplyCommand, record: Record) -> Refusal | None:
     if command.expires_at <= record.floor:
         return Refusal("it is older than what this gateway remembers: it may have been here before")
+    if command.action in WITHHOLDING and record.was_refused(command):
+        return Refusal("it was told as refused before, and ended so: a new one is needed")
     if other := record.is_spent(command.nonce):
         return Refusal(f"its nonce was used before, by {other}")
     if command.seq <= (last := record.last_seq(command.device)):

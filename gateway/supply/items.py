@@ -92,7 +92,17 @@ class LastSeq(msgspec.Struct, tag="s", array_like=True, frozen=True):
     seq: int
 
 
-Item = Held | Opening | KeptLimit | Cut | Floor | LastSeq
+class Refused(msgspec.Struct, tag="r", array_like=True, frozen=True):
+    """A command that was told as refused at the door: its head-end holds it for ended, whoever had sent that.
+
+    `command` empty: those that were told until then are forgotten.
+    """
+
+    command: str
+    at: int
+
+
+Item = Held | Opening | KeptLimit | Cut | Floor | LastSeq | Refused
 
 
 def held_of(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.supply.items import Cut, Floor, Held, Item, KeptLimit, LastSeq, Opening
+from gateway.supply.items import Cut, Floor, Held, Item, KeptLimit, LastSeq, Opening, Refused
 from metering.errors import StorageError
 from metering.model import SECOND
 from metering.supply import MAX_VALIDITY_S, Action, SupplyCommand
@@ -20,6 +20,7 @@ from metering.supply_states import FINAL
 from storage.files import replace_file, sync_directory, write_all
 
 MAX_OPEN = 20_000  # commands that are not at their end; a further one is refused
+MAX_REFUSED = 20_000  # commands told as refused that are remembered one by one
 KEPT_S = 2 * MAX_VALIDITY_S  # how long the ends of commands and their nonces are kept
 CUTS_KEPT_S = 2 * 86_400
 COMPACT_BYTES = 8 << 20  # a file that has grown so far since it was written anew is written anew
@@ -51,6 +52,8 @@ class Record:
         self._commands: dict[str, SupplyCommand] = {}
         self._open: dict[str, Held] = {}
         self._at: dict[str, set[str]] = {}  # meter point -> commands that are not at their end
+        self._refused: dict[str, int] = {}
+        self._refused_floor = 0
         self._size = 0
         self._anew_at = COMPACT_BYTES
         self._load()
@@ -108,6 +111,10 @@ class Record:
         """Return the command that had this nonce; empty where it is fresh."""
         return self._nonces.get(nonce, "")
 
+    def was_refused(self, command: SupplyCommand) -> bool:
+        """Tell whether a command was told as refused, or may have been: what is sent is past its `not_before`."""
+        return command.id in self._refused or command.not_before <= self._refused_floor
+
     def last_seq(self, device: str) -> int:
         """Return the highest seq that was taken for a device."""
         return self._seqs.get(device, 0)
@@ -141,6 +148,8 @@ class Record:
             self._nonces.pop(command.nonce, None)
         before = now - CUTS_KEPT_S * SECOND
         self._cuts = {name: at for name, at in self._cuts.items() if at >= before}
+        for name in [name for name, at in self._refused.items() if at + KEPT_S * SECOND < now]:
+            self._forget_refused(name)
         if gone or self._size > self._anew_at:
             self._rewrite()
 
@@ -149,6 +158,7 @@ class Record:
         items += [*self.openings.values(), *self.limited.values()]
         items += [Cut(name, at) for name, at in self._cuts.items()]
         items += [LastSeq(device, seq) for device, seq in self._seqs.items()]
+        items += [Refused("", self._refused_floor), *(Refused(name, at) for name, at in self._refused.items())]
         data = b"".join(
             _HEAD.pack(len(raw), zlib.crc32(raw)) + raw for raw in (msgspec.msgpack.encode([item]) for item in items)
         )
@@ -196,6 +206,19 @@ class Record:
                     self.floor = max(self.floor, item.expires_at)
                 case LastSeq():
                     self._seqs[item.device] = max(self.last_seq(item.device), item.seq)
+                case Refused():
+                    self._take_refused(item)
+
+    def _take_refused(self, item: Refused) -> None:
+        if not item.command:
+            self._refused_floor = max(self._refused_floor, item.at)
+            return
+        self._refused[item.command] = item.at
+        if len(self._refused) > MAX_REFUSED:
+            self._forget_refused(next(iter(self._refused)))
+
+    def _forget_refused(self, name: str) -> None:
+        self._refused_floor = max(self._refused_floor, self._refused.pop(name))
 
     def _take_held(self, item: Held) -> None:
         command = item.command

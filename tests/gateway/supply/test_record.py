@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.supply.items import Cut, Held, KeptLimit, Opening, held_of
+from gateway.supply.items import Cut, Held, KeptLimit, Opening, Refused, held_of
 from gateway.supply.record import KEPT_S, Record
 from metering.errors import StorageError
 from metering.model import SECOND
@@ -124,3 +124,23 @@ def test_whatever_is_cut_off_the_rest_is_a_beginning_of_what_was_put(
         raw = path.read_bytes()
         path.write_bytes(raw[: max(0, len(raw) - cut)])
     assert {name: each.state for name, each in Record(path).held.items()} in expected
+
+
+def test_what_was_told_as_refused_is_remembered_and_what_is_forgotten_counts_as_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.supply.record.MAX_REFUSED", 2)
+    record = Record(tmp_path / "record")
+    early, late = command(7, not_before=NOW), command(8, not_before=NOW + 2)
+    assert not record.was_refused(early)
+    for number in (1, 2, 3):
+        record.put(Refused(f"c{number}", NOW + number - 1))
+    for each in (record, Record(tmp_path / "record")):
+        assert [each.was_refused(command(number, not_before=NOW + 9)) for number in (1, 2, 3)] == [False, True, True]
+        assert (each.was_refused(early), each.was_refused(late)) == (True, False)
+    record.tidy(NOW + (KEPT_S + 1) * SECOND)
+    record.put(held(5, State.VERIFIED))
+    record.tidy(NOW + (3 * KEPT_S) * SECOND)  # written anew
+    again = Record(tmp_path / "record")
+    assert again.was_refused(late)
+    assert not again.was_refused(command(9, not_before=NOW + 3))
