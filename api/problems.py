@@ -31,6 +31,7 @@ from metering.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 1000  # characters
 RETRY_S = 5  # when a store or log that is down may be asked again
 PROBE_S = 60  # when a meter that has been silent for long may be asked again
 
@@ -162,9 +163,15 @@ async def _on_meter(_request: Request, error: Exception) -> Response:
 
 async def _on_validation(_request: Request, error: Exception) -> Response:
     raw: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
-    found = [{"field": _field(each["loc"]), "message": each["msg"].removeprefix("Value error, ")} for each in raw[:20]]
-    named = ", ".join(each["field"] for each in found)
-    return _answer(ProblemError(400, "bad-parameter", f"wrong: {named}", errors=found))
+    found = [_fault(each) for each in raw[:20]]
+    named = "; ".join(f"{each['field']}: {each['message']}" for each in found)
+    return _answer(ProblemError(400, "bad-parameter", named[:MAX_DETAIL], errors=found))
+
+
+def _fault(each: Mapping[str, Any]) -> dict[str, str]:
+    if each["type"] == "json_invalid":
+        return {"field": "body", "message": f"it is no JSON: {each['ctx']['error']} (character {each['loc'][-1]})"}
+    return {"field": _field(each["loc"]), "message": each["msg"].removeprefix("Value error, ")}
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

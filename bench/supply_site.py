@@ -151,6 +151,7 @@ class Site:
             number,
             now,
             now + VALID_S * SECOND,
+            "case-7",
         )
         body = canonical(command)
         begun = time.monotonic()

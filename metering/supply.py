@@ -58,6 +58,8 @@ WITHHOLDING = frozenset({Action.DISCONNECT, Action.LIMIT, Action.KEEP_POWER_OFF}
 # What gives back: one signature, never dropped, goes on without audit and with an untrusted clock.
 RESTORING = frozenset({Action.RESTORE, Action.RECONNECT, Action.ARM, Action.UNLIMIT, Action.KEEP_POWER_ON})
 
+# Reasons to give back alone: no rule set judges them, so that nothing that withholds may name one.
+GIVES_BACK = frozenset({"paid", "mistake"})
 Reason = Literal["debt", "safety", "field-work", "vacancy", "theft", "request", "emergency", "paid", "mistake", "test"]
 
 
@@ -121,6 +123,10 @@ class SupplyCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             found.append("hours: the first minute lies before the last")
         if not self.serial:
             found.append("serial: the meter's own serial number is needed to know it again")
+        if self.action in WITHHOLDING and self.reason in GIVES_BACK:
+            found.append(f"reason: {self.reason} is a reason to give a supply back, not for {self.action}")
+        if self.action in WITHHOLDING and not self.case.strip():
+            found.append(f"case: {self.action} names the case that it belongs to")
         return found
 
 

@@ -25,5 +25,6 @@ def a_command(**changes: Any) -> SupplyCommand:  # noqa: ANN401 - any field
         seq=1,
         not_before=0,
         expires_at=HOUR,
+        case="case-7",
     )
     return msgspec.structs.replace(made, **changes)

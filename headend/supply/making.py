@@ -140,8 +140,9 @@ class Maker:
             at = place.point
             within = None if request.action in RESTORING else hours(at.customer, at.zone, at.region, request.reason)
             made.append((place, _command(grant, request, place, (now, index, seq, start, end), within)))
-        if faults := made[0][1].faults():
-            raise BadRequestError("body", "; ".join(faults))
+        for place, each in made:
+            if faults := each.faults():
+                raise BadRequestError("body", f"{place.point.id}: " + "; ".join(faults))
         bodies = [canonical(each) for _, each in made]
         campaign, manifest, proofs = "", b"", [b""] * len(made)
         if len(made) > 1:

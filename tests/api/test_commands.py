@@ -5,7 +5,7 @@ from typing import Any
 from tests.api.example_site import Site
 
 RESTORE = {"action": "restore", "reason": "paid", "orders": [{"point": "p1", "case": "case-7"}]}
-CUT: dict[str, Any] = {"action": "disconnect", "reason": "debt", "orders": [{"point": "p1"}]}
+CUT: dict[str, Any] = {"action": "disconnect", "reason": "debt", "orders": [{"point": "p1", "case": "case-7"}]}
 
 
 def test_a_restore_is_requested_once_listed_and_shown(site: Site):

@@ -113,7 +113,7 @@ async def test_a_single_site_withholds_nothing_without_a_trust_document_and_keep
         assert parts.office.supply is not None
         assert parts.state is not None
         with pytest.raises(BadRequestError, match="no trust document of g is known here"):
-            parts.office.supply.request(CLERK, "k", b"", Request(Action.DISCONNECT, "debt", [Order("P")]))
+            parts.office.supply.request(CLERK, "k", b"", Request(Action.DISCONNECT, "debt", [Order("P", "case-7")]))
         Trail(parts.state).write(Entry(1, "token:ab", "command-requested", "c1", "js", {}))
         running = asyncio.create_task(parts.run())
         heads = tmp_path / "data" / HEADS_FILE

@@ -34,7 +34,7 @@ serial = "123"
 identity = "address:000000000123"
 """
 COMMAND = SupplyCommand(
-    "c1", Action.DISCONNECT, "MP-1", "m1", "123", 0, "gw1", "debt", "cleo", "0" * 32, 1, 0, 3_600_000_000
+    "c1", Action.DISCONNECT, "MP-1", "m1", "123", 0, "gw1", "debt", "cleo", "0" * 32, 1, 0, 3_600_000_000, "case-7"
 )
 
 

@@ -40,6 +40,9 @@ def test_other_bytes_of_the_same_command_are_refused(change: Callable[[bytes], b
         ({"limit_w": 100, "limit_until": HOUR}, "limit_w"),
         ({"action": Action.LIMIT, "limit_w": 100, "limit_until": 0}, "limit_until"),
         ({"serial": ""}, "serial"),
+        ({"reason": "paid"}, "reason: paid is a reason to give a supply back"),
+        ({"action": Action.KEEP_POWER_OFF, "reason": "mistake"}, "reason: mistake"),
+        ({"case": " "}, "case: disconnect names the case"),
     ],
 )
 def test_a_fault_is_named(changes: dict[str, object], says: str):

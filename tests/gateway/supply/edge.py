@@ -193,6 +193,7 @@ class Desk:
             self._seq,
             now,
             now + 3600 * SECOND,
+            "case-7",
             floor_w=bound.floor_w,
         )
         return msgspec.structs.replace(made, **changes)

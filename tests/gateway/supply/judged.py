@@ -113,6 +113,7 @@ class Judged(World):
             number,
             now,
             now + valid_s * SECOND,
+            "case-7",
             floor_w=1000,
             **limits,
         )

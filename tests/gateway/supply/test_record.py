@@ -33,6 +33,7 @@ def command(number: int = 1, **changes: object) -> SupplyCommand:
         number,
         NOW,
         NOW + HOUR,
+        "case-7",
     )
     return msgspec.structs.replace(made, **changes)
 
