@@ -28,11 +28,17 @@ class Door:
     """Takes commands in for one gateway. `has_meter` tells whether a device hangs on one of its buses."""
 
     def __init__(
-        self, account: Account, recorder: Recorder, now: Callable[[], int], has_meter: Callable[[str], bool]
+        self,
+        account: Account,
+        recorder: Recorder,
+        now: Callable[[], int],
+        clock_trusted: Callable[[], bool],
+        has_meter: Callable[[str], bool],
     ) -> None:
         self._account = account
         self._recorder = recorder
         self._now = now
+        self._clock_trusted = clock_trusted
         self._has_meter = has_meter
         self._told: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
         self._answered: dict[str, float] = {}
@@ -67,12 +73,12 @@ class Door:
             known = record.held.get(command.id)
             if known is not None and known.body == canonical(command):
                 return None  # it came twice at once: the other copy is the one that is told of
-            if (refused := at_the_door(found, record, now)) is not None:
+            if (refused := at_the_door(found, record, now, clock_trusted=self._clock_trusted())) is not None:
                 return refused
             at = act_at(found, record, now, self._chance.random())
             service = found.service.name if found.service is not None and not found.persons else ""
             held = held_of(command, found.kids, service, now, at, State.ACCEPTED)
-            gone = [_superseded(each, command.id, now) for each in superseded_by(record, command)]
+            gone = [_superseded(each, command.id, now) for each in superseded_by(record, found)]
             await self._account.durably(held, *gone)
         for each in gone:
             await self._account.report(each.command.id, each.state, each.cause, each.why)

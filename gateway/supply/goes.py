@@ -18,10 +18,13 @@ class Goes:
         self._asked: dict[str, float] = {}
 
     def take(self, given: Go) -> bool:
-        """Take a go; False where too many are kept: it is asked for again."""
+        """Take a go; False where too many are kept that came just now: it is asked for again."""
+        clock = asyncio.get_running_loop().time()
         if len(self._given) >= MAX_GOES and given.command not in self._given:
-            return False
-        self._given[given.command] = (given.at, asyncio.get_running_loop().time())
+            self._given = {name: each for name, each in self._given.items() if clock - each[1] <= GO_S}
+            if len(self._given) >= MAX_GOES:
+                return False
+        self._given[given.command] = (given.at, clock)
         return True
 
     def age(self, command: str, now: int) -> float | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gateway.supply.items import Held
-from gateway.supply.record import MAX_OPEN, Record
+from gateway.supply.record import MAX_OPEN, MAX_READS, Record
 from metering.model import SECOND
 from metering.supply import RESTORING, WITHHOLDING, Action, Hours, SupplyCommand
 from metering.supply_states import State
@@ -19,6 +19,7 @@ from trust.document import TrustDocument, persons_of
 
 GO_S = 60.0  # how old a go may be
 HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
+EARLY_S = 300  # how far before its time what no person signed may come
 # Reasons of an opening that no single signature lifts: k of n do. What this system did not open is one of them.
 HOLDS = frozenset({"safety", "field-work", "vacancy", "theft", "emergency"})
 OF_A_DEBT = "debt"
@@ -50,29 +51,50 @@ class Wait(NamedTuple):
     needs_go: bool = False
 
 
-def at_the_door(found: Authorised, record: Record, now: int) -> Refusal | None:
+def at_the_door(found: Authorised, record: Record, now: int, *, clock_trusted: bool = True) -> Refusal | None:
     """Judge a command that has just come: was it here before, is it too old, is it in order."""
     command = found.command
-    if record.open_count >= MAX_OPEN:
-        return Refusal(f"{MAX_OPEN} commands are under way here already")
     if command.expires_at <= now:
         return Refusal("it is past its expiry")
+    if not found.persons and (refused := _unattended(command, record, now if clock_trusted else None)):
+        return refused
     if command.action is Action.READ_STATE:
         return None
+    if record.open_count >= MAX_OPEN:
+        return Refusal(f"{MAX_OPEN} commands are under way here already")
     other = active_at(record, command) if command.action in WITHHOLDING else None
     if other is not None:
         return Refusal(f"{other.action} {other.id} is under way at this meter point")
-    return _seen_before(command, record)
+    return _seen_before(command, record, of_service=not found.persons)
 
 
-def _seen_before(command: SupplyCommand, record: Record) -> Refusal | None:
+def _unattended(command: SupplyCommand, record: Record, now: int | None) -> Refusal | None:
+    """Judge what no person signed: who has stolen a service's key, or needs none to read, fills nothing with it.
+
+    `now` None: the clock is not trusted, and holds up nothing that gives back.
+    """
+    if now is not None and command.not_before > now + EARLY_S * SECOND:
+        return Refusal("its time has not come, and no person signed it")
+    reads = command.action is Action.READ_STATE
+    if reads and record.reads >= MAX_READS:
+        return Refusal(f"{MAX_READS} reads of a state were ordered within the last hour or so")
+    for other, held in record.open_at(command.point):
+        if other.action is Action.READ_STATE if reads else held.service:
+            return Refusal(f"{other.action} {other.id} is under way at this meter point, and no person signed it")
+    return None
+
+
+def _seen_before(command: SupplyCommand, record: Record, *, of_service: bool) -> Refusal | None:
     if command.expires_at <= record.floor:
         return Refusal("it is older than what this gateway remembers: it may have been here before")
     if command.action in WITHHOLDING and record.was_refused(command):
         return Refusal("it was told as refused before, and ended so: a new one is needed")
     if other := record.is_spent(command.nonce):
         return Refusal(f"its nonce was used before, by {other}")
-    if command.seq <= (last := record.last_seq(command.device)):
+    # A service's numbers hold up what withholds, but never what people give back: they count for nothing there.
+    also = of_service or command.action in WITHHOLDING
+    last = max(record.last_seq(command.device), record.last_seq(command.device, of_services=True) if also else 0)
+    if command.seq <= last:
         return Refusal(f"number {command.seq} comes after {last}, which was taken before")
     return None
 
@@ -83,12 +105,17 @@ def active_at(record: Record, command: SupplyCommand) -> SupplyCommand | None:
     return next((other for other in others if other.action is not Action.READ_STATE), None)
 
 
-def superseded_by(record: Record, command: SupplyCommand) -> list[Held]:
-    """Return what a restore supersedes: what would withhold at the same point and has not begun."""
+def superseded_by(record: Record, found: Authorised) -> list[Held]:
+    """Return what a restore supersedes: what would withhold at the same point and has not begun.
+
+    A service supersedes only what it could give back: what is for a debt (DOMAIN 19).
+    """
+    command = found.command
     if command.action not in RESTORING:
         return []
     waiting = [(other, held) for other, held in record.open_at(command.point) if held.state is State.ACCEPTED]
-    return [held for other, held in waiting if other.action in WITHHOLDING]
+    may = [(other, held) for other, held in waiting if found.persons or other.reason == OF_A_DEBT]
+    return [held for other, held in may if other.action in WITHHOLDING]
 
 
 def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
@@ -98,7 +125,8 @@ def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
     """
     command = found.command
     begin = max(now, command.not_before) + round(chance * command.spread_s * SECOND)
-    if found.service is None or found.persons:
+    opened = record.opening(command.device, limit=command.action is Action.UNLIMIT)
+    if found.service is None or found.persons or opened is None:  # without an opening it sends nothing: no turn is used
         return min(begin, command.expires_at - 1)
     rate = found.service.per_hour
     served = record.served_since(now - HOUR)
@@ -113,11 +141,23 @@ def may_act(held: Held, document: TrustDocument, record: Record, facts: Facts) -
     command, now = held.command, facts.now
     if (refused := _still_ordered(held, document)) is not None:
         return refused
-    if now < held.act_at:
+    if now < held.act_at and not _early_by_a_wrong_clock(held, record, facts):
         return Wait("its time has not come", held.act_at)
     if (opens := _opens_at(command.hours, now)) != now:
         return Wait("its hours have not come", opens)
     return _may_withhold(command, document, record, facts) if command.action in WITHHOLDING else None
+
+
+def _early_by_a_wrong_clock(held: Held, record: Record, facts: Facts) -> bool:
+    """Tell whether only a clock that is not trusted says that it is too early to give back (DOMAIN 15).
+
+    What was opened for safety or field work waits all the same: somebody may be at the wires until then.
+    """
+    command = held.command
+    if facts.clock_trusted or command.action not in RESTORING or facts.now >= command.not_before:
+        return False
+    opening = record.opening(command.device, limit=command.action is Action.UNLIMIT)
+    return opening is None or opening.reason not in HOLDS
 
 
 def _still_ordered(held: Held, document: TrustDocument) -> Refusal | None:

@@ -86,10 +86,14 @@ class Floor(msgspec.Struct, tag="f", array_like=True, frozen=True):
 
 
 class LastSeq(msgspec.Struct, tag="s", array_like=True, frozen=True):
-    """The highest seq that was taken for a device: an older command does not come after a newer one."""
+    """The highest seq that was taken for a device: an older command does not come after a newer one.
+
+    What a service alone gave counts apart, as its numbers must not keep people's from giving back.
+    """
 
     device: str
     seq: int
+    of_service: bool = False
 
 
 class Refused(msgspec.Struct, tag="r", array_like=True, frozen=True):

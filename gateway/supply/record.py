@@ -20,7 +20,9 @@ from metering.supply_states import FINAL
 from storage.files import replace_file, sync_directory, write_all
 
 MAX_OPEN = 20_000  # commands that are not at their end; a further one is refused
+MAX_READS = 2_000  # reads of a state that are remembered; nobody signs them
 MAX_REFUSED = 20_000  # commands told as refused that are remembered one by one
+READS_KEPT_S = 3_600
 KEPT_S = 2 * MAX_VALIDITY_S  # how long the ends of commands and their nonces are kept
 CUTS_KEPT_S = 2 * 86_400
 COMPACT_BYTES = 8 << 20  # a file that has grown so far since it was written anew is written anew
@@ -47,7 +49,7 @@ class Record:
         self.limits: dict[str, KeptLimit] = {}
         self.floor = 0
         self._cuts: dict[str, int] = {}
-        self._seqs: dict[str, int] = {}
+        self._seqs: dict[tuple[str, bool], int] = {}  # by device, and whether of services
         self._nonces: dict[str, str] = {}  # nonce -> command
         self._commands: dict[str, SupplyCommand] = {}
         self._open: dict[str, Held] = {}
@@ -115,17 +117,23 @@ class Record:
         """Tell whether a command was told as refused, or may have been: what is sent is past its `not_before`."""
         return command.id in self._refused or command.not_before <= self._refused_floor
 
-    def last_seq(self, device: str) -> int:
-        """Return the highest seq that was taken for a device."""
-        return self._seqs.get(device, 0)
+    def last_seq(self, device: str, *, of_services: bool = False) -> int:
+        """Return the highest seq that was taken for a device: of commands of people, or of services alone."""
+        return self._seqs.get((device, of_services), 0)
+
+    @property
+    def reads(self) -> int:
+        """Return how many reads of a state are remembered."""
+        return sum(each.action is Action.READ_STATE for each in self._commands.values())
 
     def cuts_since(self, instant: int) -> int:
         """Return how many withholding orders left since then. One in the future counts: a clock was put back."""
         return sum(at >= instant for at in self._cuts.values())
 
     def served_since(self, instant: int) -> int:
-        """Return how many commands of services alone were set to act since then."""
-        return sum(bool(each.service) and each.act_at >= instant for each in self.held.values())
+        """Return at how many meters services alone gave back since then, or are to: a turn without an order is free."""
+        of_services = ((name, each) for name, each in self.held.items() if each.service and each.act_at >= instant)
+        return len({self._commands[name].device for name, each in of_services if each.does or each.state not in FINAL})
 
     def tidy(self, now: int) -> None:
         """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`.
@@ -137,15 +145,14 @@ class Record:
         gone = [
             name
             for name, each in self.held.items()
-            if name not in needed
-            and each.state in FINAL
-            and max(self._commands[name].expires_at, each.changed_at) + KEPT_S * SECOND < now
+            if name not in needed and each.state in FINAL and _over_since(self._commands[name], each) < now
         ]
         for name in gone:
             del self.held[name]
             command = self._commands.pop(name)
-            self.floor = max(self.floor, command.expires_at)
-            self._nonces.pop(command.nonce, None)
+            if command.action is not Action.READ_STATE:  # its nonce counts for nothing
+                self.floor = max(self.floor, command.expires_at)
+                self._nonces.pop(command.nonce, None)
         before = now - CUTS_KEPT_S * SECOND
         self._cuts = {name: at for name, at in self._cuts.items() if at >= before}
         for name in [name for name, at in self._refused.items() if at + KEPT_S * SECOND < now]:
@@ -157,7 +164,7 @@ class Record:
         items: list[Item] = [Floor(self.floor), *self.held.values(), *self.limits.values()]
         items += [*self.openings.values(), *self.limited.values()]
         items += [Cut(name, at) for name, at in self._cuts.items()]
-        items += [LastSeq(device, seq) for device, seq in self._seqs.items()]
+        items += [LastSeq(device, seq, of_service) for (device, of_service), seq in self._seqs.items()]
         items += [Refused("", self._refused_floor), *(Refused(name, at) for name, at in self._refused.items())]
         data = b"".join(
             _HEAD.pack(len(raw), zlib.crc32(raw)) + raw for raw in (msgspec.msgpack.encode([item]) for item in items)
@@ -205,7 +212,7 @@ class Record:
                 case Floor():
                     self.floor = max(self.floor, item.expires_at)
                 case LastSeq():
-                    self._seqs[item.device] = max(self.last_seq(item.device), item.seq)
+                    self._take_seq(item.device, item.seq, of_service=item.of_service)
                 case Refused():
                     self._take_refused(item)
 
@@ -232,7 +239,17 @@ class Record:
             self._at.setdefault(command.point, set()).add(command.id)
         if command.action is not Action.READ_STATE:
             self._nonces[command.nonce] = command.id
-            self._seqs[command.device] = max(self.last_seq(command.device), command.seq)
+            self._take_seq(command.device, command.seq, of_service=bool(item.service))
+
+    def _take_seq(self, device: str, seq: int, *, of_service: bool) -> None:
+        self._seqs[device, of_service] = max(self.last_seq(device, of_services=of_service), seq)
+
+
+def _over_since(command: SupplyCommand, held: Held) -> int:
+    """Return when a command that has ended may be forgotten (us UTC)."""
+    if command.action is Action.READ_STATE:
+        return held.changed_at + READS_KEPT_S * SECOND
+    return max(command.expires_at, held.changed_at) + KEPT_S * SECOND
 
 
 def _keep(into: dict[str, Opening] | dict[str, KeptLimit], item: Opening | KeptLimit) -> None:

@@ -42,7 +42,13 @@ class SupplyService:
         self, record: Record, trust: TrustFile, executor: Executor, recorder: Recorder, outside: Outside
     ) -> None:
         self.account = Account(record, recorder)
-        self.door = Door(self.account, recorder, outside.now, lambda device: outside.meter(device) is not None)
+        self.door = Door(
+            self.account,
+            recorder,
+            outside.now,
+            outside.clock_trusted,
+            lambda device: outside.meter(device) is not None,
+        )
         self._record = record
         self._out = outside
         self._trust = Trust(trust)

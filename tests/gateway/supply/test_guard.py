@@ -42,7 +42,7 @@ def take(record: Record, made: SupplyCommand, state: State = State.ACCEPTED) -> 
 
 
 def test_a_fresh_command_comes_in(record: Record):
-    assert at_the_door(found(command()), record, NOW) is None
+    assert at_the_door(found(command(), "anna", "ben"), record, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_a_fresh_command_comes_in(record: Record):
 )
 def test_what_was_here_before_or_is_out_of_order_is_refused(record: Record, changes: dict[str, Any], says: str):
     take(record, command())
-    refused = at_the_door(found(command(**changes)), record, NOW)
+    refused = at_the_door(found(command(**changes), "anna", "ben"), record, NOW)
     assert refused is not None
     assert says in refused.why
 
 
 def test_what_was_forgotten_is_refused_however_far_back_the_clock_is(record: Record):
     record.floor = NOW + HOUR
-    refused = at_the_door(found(command()), record, NOW - 1000 * HOUR)
+    refused = at_the_door(found(command(), "anna", "ben"), record, NOW - 1000 * HOUR)
     assert refused is not None
     assert "older than what this gateway remembers" in refused.why
 
@@ -72,11 +72,11 @@ def test_what_was_forgotten_is_refused_however_far_back_the_clock_is(record: Rec
 def test_a_restore_comes_in_beside_a_disconnect_and_supersedes_what_has_not_begun(record: Record):
     take(record, command(1))
     restore = command(2, action=A.RESTORE, point="MP-1", device="m1")
-    assert at_the_door(found(restore), record, NOW) is None
-    assert [each.command.id for each in superseded_by(record, restore)] == ["c1"]
+    assert at_the_door(found(restore, "anna"), record, NOW) is None
+    assert [each.command.id for each in superseded_by(record, found(restore, "anna"))] == ["c1"]
     take(record, command(1), State.EXECUTING)
-    assert superseded_by(record, restore) == []
-    assert superseded_by(record, command(3, point="MP-1")) == []
+    assert superseded_by(record, found(restore, "anna")) == []
+    assert superseded_by(record, found(command(3, point="MP-1"), "anna")) == []
 
 
 # --- when it acts -----------------------------------------------------------------------------------------------------
@@ -91,6 +91,7 @@ def test_what_a_service_gives_above_its_rate_waits_and_is_not_dropped(record: Re
     service = Service("payments", "", 2)
     times = []
     for number in range(1, 7):
+        record.put(Opening(f"m{number}", "c0", "debt", NOW))
         restore = command(number, action=A.RESTORE)
         at = act_at(found(restore, service=service), record, NOW, 0)
         record.put(held_of(restore, (), service.name, NOW, at, State.ACCEPTED))
@@ -104,6 +105,7 @@ def test_what_a_service_gives_above_its_rate_waits_and_is_not_dropped(record: Re
 def test_a_turn_that_would_come_after_the_expiry_comes_before_it(record: Record):
     service = Service("payments", "", 1)
     for number in range(1, 9):
+        record.put(Opening(f"m{number}", "c0", "debt", NOW))
         restore = command(number, action=A.RESTORE)
         at = act_at(found(restore, service=service), record, NOW, 0)
         record.put(held_of(restore, (), service.name, NOW, at, State.ACCEPTED))
@@ -250,3 +252,12 @@ def test_whoever_was_taken_out_of_the_trust_document_has_no_say_in_what_waits(re
         restore = held_of(command(2, action=A.RESTORE), kids, "", NOW, NOW, State.ACCEPTED)
         assert may_act(restore, DOCUMENT, record, GOOD) is None
         assert may_act(restore, document, record, GOOD) == Refusal("nobody of those who signed it has a say any more")
+
+
+def test_a_clock_that_is_not_trusted_does_not_hold_up_what_gives_back_but_what_a_hold_keeps_open(record: Record):
+    behind = GOOD._replace(now=NOW - 1000 * HOUR, clock_trusted=False)
+    restore = held_of(command(2, action=A.RESTORE, device="m1"), PERSONS, "", behind.now, NOW, State.ACCEPTED)
+    assert may_act(restore, DOCUMENT, record, behind) is None
+    assert isinstance(may_act(restore, DOCUMENT, record, behind._replace(clock_trusted=True)), Wait)
+    record.put(Opening("m1", "c0", "field-work", NOW - HOUR))
+    assert isinstance(may_act(restore, DOCUMENT, record, behind), Wait)
