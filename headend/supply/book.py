@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from msgspec.json import encode
 
 from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
 from headend.supply.command import Command
 from headend.supply.steps import Step, advanced, command_of, move, row_of
+from headend.supply.told import telling
 from headend.webhooks import Outgoing, enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, State
@@ -74,6 +76,10 @@ class Book:
     def at(self, point: str, limit: int = 50) -> list[Command]:
         """Return the newest commands of a meter point, the newest first."""
         return self._select(commands.c.point == point, limit=limit, order=(commands.c.requested_at.desc(),))
+
+    def telling(self, point: str) -> list[Command]:
+        """Return what tells how the supply of a meter point stands, and what is under way, the newest first."""
+        return self._database.read(lambda connection: telling(connection, point))
 
     def waiting(self, states: Sequence[State], limit: int) -> list[Command]:
         """Return commands in these states, what changed longest ago first."""
@@ -239,7 +245,8 @@ class Book:
 
         def change(connection: sa.Connection) -> None:
             held = sa.and_(commands.c.id == name, commands.c.state == str(State.VERIFIED))
-            connection.execute(sa.update(commands).where(held).values(cause=LIMIT_GIVEN_BACK, changed_at=entry.at))
+            values = {"cause": LIMIT_GIVEN_BACK, "changed_at": entry.at, "detail": encode(entry.body).decode()}
+            connection.execute(sa.update(commands).where(held).values(values))
             append(connection, [entry])
 
         self._database.write(change)

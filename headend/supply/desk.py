@@ -120,7 +120,7 @@ class SupplyDesk:
         found = self._registry.point(point)
         if found is None or not covers(grant.regions, found.region):
             raise NotFoundError(f"there is no meter point {point}")
-        return supply_view(point, self.book.at(point))
+        return supply_view(point, self.book.telling(point), self._clock())
 
     def _kept(self, grant: Grant, name: str) -> Kept | None:
         """Return a command that the asker sees and the state does not know yet."""

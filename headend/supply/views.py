@@ -5,21 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from headend.supply.command import Command, is_open
-from metering.supply import CONTROL_CODES, WITHHOLDING, Action
-from metering.supply_states import LIMIT_GIVEN_BACK, State
+from headend.supply.standing import standing, to_come_back
+from metering.supply import CONTROL_CODES
 from metering.timing import to_rfc3339
-
-_NAMES = {
-    Action.DISCONNECT: "disconnected",
-    Action.LIMIT: "limited",
-    Action.RESTORE: "connected",
-    Action.RECONNECT: "connected",
-    Action.ARM: "connected",
-    Action.UNLIMIT: "connected",
-}
-_TELLS = frozenset({State.VERIFIED, State.ARMED, State.UNKNOWN, State.EXECUTING})
-_GIVES_BACK = "a restore that one approver signs, or the payment service for what was opened for a debt"
-_HELD = "a restore that approvers sign: it was opened for {reason}, which no payment ends"
 
 
 class CommandView(msgspec.Struct, frozen=True):
@@ -69,19 +57,25 @@ class CommandsPage(msgspec.Struct, frozen=True):
 
 
 class SupplyView(msgspec.Struct, frozen=True):
-    """The supply at a meter point: connected, disconnected, limited, armed, or unknown while nobody knows.
+    """The supply at a meter point: connected, disconnected, limited, armed, or unknown where nobody told.
 
-    `since`, `reason`, `case` and `command` are of the command that made it so; null where none ever acted.
-    `to_come_back` says what must happen until there is full supply again; `open` are the commands under way.
+    It is known by the outcomes of commands and the meter's own words with them, whichever came last. `since` is since
+    when it is known so, `why` a sentence; `reason`, `case` and `command` are of the command that made it so, null where
+    none from here did. `to_come_back` says what must happen until there is full supply again; `open` are the commands
+    under way. `at_trip` is what the limiter does when it trips, and who can close it then.
     """
 
     point: str
     state: str
     since: str | None
+    why: str
     reason: str | None
     case: str | None
     command: str | None
     to_come_back: str | None
+    limit_w: int | None
+    limit_until: str | None
+    at_trip: str | None
     open: list[CommandView]
 
 
@@ -115,35 +109,22 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
     )
 
 
-def supply_view(point: str, newest_first: Sequence[Command]) -> SupplyView:
+def supply_view(point: str, commands: Sequence[Command], now: int) -> SupplyView:
     """Return how the supply stands by the commands of a meter point."""
-    switching = [each for each in newest_first if each.order.action in _NAMES]
-    open_now = [command_view(each) for each in newest_first if is_open(each)]
-    last = next(
-        (each for each in switching if each.state in {State.VERIFIED, State.ARMED, State.UNKNOWN, State.EXECUTING}),
-        None,
+    stands = standing(commands, now)
+    order = stands.by.order if stands.by is not None else None
+    limit = stands.limit.order if stands.limit is not None else None
+    return SupplyView(
+        point,
+        stands.state,
+        to_rfc3339(stands.since) if stands.since is not None else None,
+        stands.why,
+        order.reason if order is not None else None,
+        order.case if order is not None else None,
+        stands.by.id if stands.by is not None else None,
+        to_come_back(stands, commands),
+        limit.limit_w if limit is not None else None,
+        to_rfc3339(limit.limit_until) if limit is not None and limit.limit_until is not None else None,
+        stands.at_trip,
+        [command_view(each) for each in commands if is_open(each)],
     )
-    if last is None:
-        return SupplyView(point, "connected", None, None, None, None, None, open_now)
-    state = _state(last)
-    order = last.order
-    back = None
-    if state == "armed":
-        back = "the customer closes it at the meter"
-    elif state == "unknown":
-        back = "the gateway reads the relay and settles it"
-    elif state in {"disconnected", "limited"}:
-        back = _GIVES_BACK if order.reason == "debt" else _HELD.format(reason=order.reason)
-        if order.limit_until is not None:
-            back = f"it ends by itself at {to_rfc3339(order.limit_until)}; sooner by {back}"
-    return SupplyView(point, state, to_rfc3339(last.changed_at), order.reason, order.case, last.id, back, open_now)
-
-
-def _state(last: Command) -> str:
-    if last.state in {State.UNKNOWN, State.EXECUTING}:
-        return "unknown"
-    if last.state is State.ARMED:
-        return "armed"
-    if last.order.action in WITHHOLDING and last.cause == LIMIT_GIVEN_BACK:
-        return "connected"
-    return _NAMES[last.order.action]
