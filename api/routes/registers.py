@@ -111,13 +111,13 @@ async def put_entry(
 async def end_entry(
     request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity, why: Annotated[Why, Query()]
 ) -> Response:
-    """End an entry; it stays in the history. A protection ends when another person confirms it."""
+    """Ask that an entry ends: it counts until another person confirms, and stays in the history."""
     return _entry(request, await ask(request, _registers(request).end, grant, kind, point, entry, why.reason))
 
 
 @router.post("/registers/{kind}/{point}/{entry}/confirm", dependencies=_ONE, responses=_ENTRY)
 async def confirm_end(request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity) -> Response:
-    """End a protection whose end another person asked for in the last 24 hours."""
+    """End an entry whose end another person asked for in the last 24 hours."""
     return _entry(request, await ask(request, _registers(request).confirm, grant, kind, point, entry))
 
 

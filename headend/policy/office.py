@@ -60,7 +60,7 @@ class RegisterOffice:
             raise BadRequestError("id", str(error)) from None
 
     def end(self, grant: Grant, kind: RegisterKind, point: str, name: str, reason: str) -> Kept:
-        """End an entry; a protection is asked to end, which another person confirms."""
+        """Ask that an entry ends, which another person confirms."""
         region = self._region(grant, point)
         try:
             return self._registers.end(kind, point, name, _by(grant, region), reason, self.clock())
@@ -70,7 +70,7 @@ class RegisterOffice:
             raise BadRequestError("id", str(error)) from None
 
     def confirm(self, grant: Grant, kind: RegisterKind, point: str, name: str) -> Kept:
-        """End a protection whose end another person asked for."""
+        """End an entry whose end another person asked for."""
         region = self._region(grant, point)
         try:
             return self._registers.confirm(kind, point, name, _by(grant, region), self.clock())

@@ -1,5 +1,7 @@
 """Rules about what stands in a register: protected customers, holds, the forecast. Pure; figures are a rule set's."""
 
+import math
+
 from headend.policy.facts import Question
 from headend.policy.rule import Found, Rule, day
 from metering.model import SECOND
@@ -32,23 +34,38 @@ class NoHold(Rule, tag="no-hold", frozen=True, kw_only=True):
 
 
 class Forecast(Rule, tag="forecast", frozen=True, kw_only=True):
-    """The forecast (a hold named so, with low_c and high_c) is fresh and stays between two temperatures."""
+    """The forecasts (holds named so, with low_c and high_c) stay between two temperatures, and there is a fresh one.
+
+    Of several the worst counts: nobody makes the weather milder by adding another.
+    """
 
     below_c: float | None = None  # not when it is to fall to this
     above_c: float | None = None  # or to rise to this
     hours: float = 24  # how old it may be
 
     def judge(self, question: Question) -> Found:
-        """Look at the newest forecast; an old one, and none, count as no."""
-        name = "weather allows it"
-        found = [each for each in question.of("hold") if each.name == "forecast"]
-        newest = max(found, key=lambda each: each.since, default=None)
-        if newest is None or question.now - newest.since > self.hours * 3600 * SECOND:
+        """Look at the fresh forecasts; an old one, and none, count as no."""
+        name, oldest = "weather allows it", question.now - int(self.hours * 3600 * SECOND)
+        found = [each for each in question.of("hold") if each.name == "forecast" and each.since >= oldest]
+        if not found:
             return Found(False, f"{name}: there is no forecast of the last {self.hours:g} hours", {})  # noqa: FBT003 - Found's own
-        try:
-            low, high = float(newest.detail["low_c"]), float(newest.detail["high_c"])
-        except (KeyError, ValueError):
-            return Found(False, f"{name}: the forecast {newest.id} cannot be read", {"entry": newest.id})  # noqa: FBT003 - Found's own
+        lows, highs = [], []
+        for each in found:
+            try:
+                lows.append(_degrees(each.detail["low_c"]))
+                highs.append(_degrees(each.detail["high_c"]))
+            except (KeyError, ValueError):
+                return Found(False, f"{name}: the forecast {each.id} cannot be read", {"entries": each.id})  # noqa: FBT003 - Found's own
+        low, high = min(lows), max(highs)
         cold = self.below_c is not None and low <= self.below_c
         hot = self.above_c is not None and high >= self.above_c
-        return Found(not cold and not hot, f"{name}: {low:g} to {high:g} degrees C", {"entry": newest.id})
+        inputs = {"entries": ",".join(each.id for each in found)}
+        return Found(not cold and not hot, f"{name}: {low:g} to {high:g} degrees C", inputs)
+
+
+def _degrees(text: str) -> float:
+    """Return a temperature. Raises `ValueError`: it is none (nan is no degree, and above and below nothing)."""
+    degrees = float(text)
+    if not math.isfinite(degrees):
+        raise ValueError(text)
+    return degrees

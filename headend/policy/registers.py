@@ -1,6 +1,7 @@
 """The registers: who is protected, held, in dispute, in a payment plan. An entry ends, and stays. No rule is here.
 
-A protection ends by two persons: one asks, another one confirms in time. Every change is in the audit, in its own
+What an entry says it protects from is withheld supply. So one person adds it, and it takes two to end it before its
+`until`: one asks, another one confirms in time. Nothing else changes an entry. Every change is in the audit, in its own
 transaction.
 """
 
@@ -17,9 +18,8 @@ from headend.state.store import State
 from headend.state.tables import register_entries as table
 from metering.model import SECOND
 
-CONFIRM_WITHIN_S = 24 * 3600  # after which a protection's end has to be asked for anew
-MAX_ENTRIES = 1_000  # of one meter point, ended ones too
-TWO_PERSONS: frozenset[RegisterKind] = frozenset({"protected"})
+CONFIRM_WITHIN_S = 24 * 3600  # after which an end has to be asked for anew
+MAX_ENTRIES = 100  # of one meter point, kind and name that have not ended: no others keep one out
 _FIELDS = tuple(each for each in Entry.__struct_fields__ if each != "detail")
 _detail = msgspec.json.Decoder(dict[str, str])
 
@@ -37,7 +37,7 @@ class By(NamedTuple):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """An entry, and how it came to its end: who asked for it (a protection's), when, why, and who ended it."""
+    """An entry, and how it came to an early end: who asked for it, when, why, and who confirmed it."""
 
     entry: Entry
     added_at: int
@@ -86,13 +86,13 @@ class Registers:
         """Add an entry and return it; the same one again adds nothing.
 
         Raises:
-            RegisterError: an entry of this id says something else, or the meter point has too many.
+            RegisterError: an entry of this id says something else, or the meter point has too many of this name.
 
         """
         return self._state.write(lambda connection: _add(connection, entry, region, now))
 
     def end(self, kind: RegisterKind, point: str, name: str, by: By, reason: str, now: int) -> Kept:
-        """End an entry now; a protection is only asked to end.
+        """Ask that an entry ends: it counts until another person confirms.
 
         Raises:
             KeyError: there is none.
@@ -102,7 +102,7 @@ class Registers:
         return self._state.write(lambda connection: _end(connection, (kind, point, name), by, reason, now))
 
     def confirm(self, kind: RegisterKind, point: str, name: str, by: By, now: int) -> Kept:
-        """End a protection whose end another person asked for.
+        """End an entry whose end another person asked for.
 
         Raises:
             KeyError: there is none.
@@ -124,9 +124,10 @@ def _add(connection: sa.Connection, entry: Entry, region: str, now: int) -> Kept
         if msgspec.structs.replace(found.entry, by=entry.by) == entry and not found.ended_by:
             return found
         raise RegisterError(f"the entry {entry.id} is there already and says something else: choose another id")
-    count = sa.select(sa.func.count()).select_from(table).where(table.c.point == entry.point)
-    if connection.execute(count).scalar_one() >= MAX_ENTRIES:
-        raise RegisterError(f"the meter point has {MAX_ENTRIES} entries, and takes no more")
+    where = [table.c.point == entry.point, table.c.kind == entry.kind, table.c.name == entry.name]
+    where.append(sa.or_(table.c.until.is_(None), table.c.until > now))
+    if connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one() >= MAX_ENTRIES:
+        raise RegisterError(f"{MAX_ENTRIES} entries named {entry.name} have not ended there, and it takes no more")
     kept = Kept(entry, now)
     connection.execute(sa.insert(table).values(_row(kept)))
     body = {name: getattr(entry, name) for name in ("id", "name", "since", "until", "reason", "source", "detail")}
@@ -139,19 +140,14 @@ def _end(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: By, 
     found = _open(connection, key, actor, now)
     if found.ended_by:
         return found
-    body = {"id": found.entry.id, "name": found.entry.name, "reason": reason}
-    if found.entry.kind in TWO_PERSONS:
-        if found.is_asked(now):
-            return found
-        changed = msgspec.structs.replace(
-            found, end_asked_by=actor, end_asked_person=person, end_asked_at=now, end_reason=reason
-        )
-        step = "end-asked"
-    else:
-        changed = _ended(found, actor, reason, now)
-        step = "ended"
+    if found.is_asked(now):
+        return found
+    changed = msgspec.structs.replace(
+        found, end_asked_by=actor, end_asked_person=person, end_asked_at=now, end_reason=reason
+    )
     _change(connection, changed)
-    append(connection, [_told(now, actor, f"register-{found.entry.kind}-{step}", found.entry, region, body)])
+    body = {"id": found.entry.id, "name": found.entry.name, "person": person, "reason": reason}
+    append(connection, [_told(now, actor, f"register-{found.entry.kind}-end-asked", found.entry, region, body)])
     return changed
 
 
@@ -164,11 +160,13 @@ def _confirm(connection: sa.Connection, key: tuple[RegisterKind, str, str], by: 
         hours = CONFIRM_WITHIN_S // 3600
         raise RegisterError(f"nobody asked within {hours} h that this entry ends: ask first, then another confirms")
     if found.end_asked_person == person or found.end_asked_by == actor:
-        text = f"{person} asked for the end of this protection and does not confirm it: another person does"
+        text = f"{person} asked for the end of this entry and does not confirm it: another person does"
         raise RegisterError(text)
-    changed = _ended(found, actor, found.end_reason, now)
+    entry = msgspec.structs.replace(found.entry, until=now)
+    changed = msgspec.structs.replace(found, entry=entry, ended_by=actor)
     _change(connection, changed)
-    body = {"id": found.entry.id, "name": found.entry.name, "asked_by": found.end_asked_by, "reason": found.end_reason}
+    persons = {"asked_by": found.end_asked_by, "asked_person": found.end_asked_person, "person": person}
+    body = {"id": entry.id, "name": entry.name, "reason": found.end_reason} | persons
     append(connection, [_told(now, actor, f"register-{found.entry.kind}-ended", found.entry, region, body)])
     return changed
 
@@ -182,11 +180,6 @@ def _open(connection: sa.Connection, key: tuple[RegisterKind, str, str], actor: 
     if over and (found.ended_by, found.entry.until) != (actor, now):
         raise RegisterError(f"the entry {found.entry.id} has ended already")
     return found
-
-
-def _ended(kept: Kept, actor: str, reason: str, now: int) -> Kept:
-    entry = msgspec.structs.replace(kept.entry, until=now)
-    return msgspec.structs.replace(kept, entry=entry, ended_by=actor, end_reason=reason)
 
 
 def _change(connection: sa.Connection, kept: Kept) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from headend.policy.debt_rules import NoDispute, NoKeptPlan
 from headend.policy.facts import CollectionFacts, Entry, Question, RuleResult, Verdict
-from headend.policy.register_rules import NotProtected
+from headend.policy.register_rules import NoHold, NotProtected
 from headend.policy.rules import AnyRule
 from headend.policy.time_rules import Hours
 from metering.errors import ConfigError
@@ -16,6 +17,18 @@ from metering.supply import Hours as SignedHours
 from metering.supply import Reason
 from metering.timing import from_rfc3339
 
+# What every rule set must have, so that a meter point which gets another class or region loses no entry of a register:
+# the kind of rule, whether for all reasons or for a debt at least, and what is said where it is missing.
+_ALWAYS: tuple[tuple[type[NotProtected | NoHold | NoDispute | NoKeptPlan], bool, str], ...] = (
+    (
+        NotProtected,
+        True,
+        "has no rule of the kind not-protected for all reasons: protected customers are cut off for none",
+    ),
+    (NoHold, False, "has no rule of the kind no-hold for a debt"),
+    (NoDispute, False, "has no rule of the kind no-dispute for a debt"),
+    (NoKeptPlan, False, "has no rule of the kind no-kept-plan for a debt"),
+)
 FOLDER = Path(__file__).parent / "rulesets"
 
 
@@ -93,10 +106,14 @@ def read_rule_set(path: Path) -> RuleSet:
     ids = [rule.id for rule in made.rule]
     if twice := next((each for each in ids if ids.count(each) > 1), None):
         raise ConfigError(f"the rule {twice!r} stands twice", file=str(path), key="rule")
-    if not any(isinstance(rule, NotProtected) and not rule.reasons for rule in made.rule):
-        text = "has no rule of the kind not-protected for all reasons: protected customers are cut off for none"
-        raise ConfigError(text, file=str(path), key="rule")
+    for kind, of_all, text in _ALWAYS:
+        if not any(isinstance(rule, kind) and _is_for(rule.reasons, of_all) for rule in made.rule):
+            raise ConfigError(text, file=str(path), key="rule")
     return made
+
+
+def _is_for(reasons: tuple[str, ...], of_all: bool) -> bool:  # noqa: FBT001 - a column of the table above
+    return not reasons or (not of_all and "debt" in reasons)
 
 
 def question_of(example: Example) -> Question:

@@ -20,8 +20,8 @@ def test_rule_sets_are_chosen_by_region_and_class(tmp_path: Path):
     file.write_text(FILE.replace("{rule}", RULE))
     state = State.open(tmp_path / "state.db")
     policy = build_policy(load_headend(file).policy, state, DatabaseRegistry(state))
-    assert policy.hours("resident", "Europe/London", "uk/lon") == Hours("Europe/London", 540, 900, (0, 1, 2, 3))
-    assert policy.hours("shop", "Europe/London", "uk/lon") is None
+    assert policy.hours("resident", "Europe/London", "uk/lon", "debt") == Hours("Europe/London", 540, 900, (0, 1, 2, 3))
+    assert policy.hours("shop", "Europe/London", "uk/lon", "debt") is None
     state.close()
 
 

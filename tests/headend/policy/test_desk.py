@@ -12,9 +12,9 @@ import pytest
 from headend.audit.chain import Trail
 from headend.policy.collections import Asker, CollectionsError, FactsBook, read_facts, sign, together
 from headend.policy.desk import Choice, PolicyDesk
-from headend.policy.facts import CollectionFacts, Entry
+from headend.policy.facts import CollectionFacts, Entry, RegisterKind
 from headend.policy.registers import Registers
-from headend.policy.rule_set import load_rule_set, question_of
+from headend.policy.rule_set import load_rule_set, question_of, rule_set_names
 from headend.state.store import State
 from metering.errors import ConfigError
 from metering.model import SECOND
@@ -225,3 +225,36 @@ def test_an_address_that_is_not_safe_is_refused(url: str):
 def test_facts_are_exact(raw: bytes):
     with pytest.raises(ValueError, match=r"at|owed|a"):
         read_facts(raw)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (("protected", "life-support"), "not protected: life-support since 2026-11-24"),
+        (("hold", "manual"), "no hold: manual (ventilator)"),
+        (("dispute", "meter-reading"), "no dispute or complaint: meter-reading e1 open"),
+        (("payment-plan", "monthly"), "no payment plan: plan e1 is kept"),
+    ],
+    ids=["protected", "hold", "dispute", "payment-plan"],
+)
+@pytest.mark.parametrize("name", rule_set_names())
+def test_an_entry_counts_under_whatever_rule_set_its_meter_point_comes(
+    state: State, name: str, entry: tuple[RegisterKind, str], says: str
+):
+    policy = desk(state, None, Choice("uk", "", load_rule_set(name)))
+    kept = Entry("e1", entry[0], "p1", entry[1], NOW, None, "ventilator", "call", "token:aa")
+    Registers(state).add(kept, "uk/lon", NOW)
+    assert [each for each in refusals(policy) if each.startswith(says)]
+
+
+def test_a_milder_forecast_beside_a_cold_one_changes_nothing(state: State):
+    policy = desk(state, None, Choice("uk", "", load_rule_set("us-md")))
+    weather = [(-4, {"low_c": "-9", "high_c": "1"}), (-2, {"low_c": "9", "high_c": "12"})]
+    for hours, detail in weather:
+        at = NOW + hours * 3600 * SECOND
+        entry = Entry(f"f{-hours}", "hold", "p1", "forecast", at, None, "", "met office", "token:aa", detail)
+        Registers(state).add(entry, "uk/lon", NOW)
+    assert "weather allows it: -9 to 12 degrees C, rule us-md-3" in refusals(policy)
+    nothing = {"low_c": "nan", "high_c": "nan"}
+    Registers(state).add(Entry("f0", "hold", "p1", "forecast", NOW, None, "", "", "token:aa", nothing), "uk/lon", NOW)
+    assert "weather allows it: the forecast f0 cannot be read, rule us-md-3" in refusals(policy)

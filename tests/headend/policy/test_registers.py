@@ -1,11 +1,14 @@
 """Entries of registers in both databases: added, ended by whom it takes, never gone, and all of it in the audit."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from headend.audit.chain import Trail
 from headend.audit.verify import verify
-from headend.policy.facts import Entry
+from headend.policy import registers as module
+from headend.policy.facts import Entry, RegisterKind
 from headend.policy.registers import CONFIRM_WITHIN_S, By, RegisterError, Registers
 from headend.state.store import State
 from metering.model import SECOND
@@ -41,38 +44,64 @@ def test_the_same_entry_again_adds_nothing_and_another_under_its_id_is_refused(s
     assert told(state) == [("token:aa", "register-protected-added")]
 
 
-def test_a_hold_ends_by_one_person_and_stays_in_the_history(state: State):
-    registers = Registers(state)
-    registers.add(HOLD, "js", NOW)
-    ended = registers.end("hold", "p1", "h1", ANNA, "warm again", NOW + SECOND)
-    assert (ended.entry.until, ended.ended_by, ended.end_reason) == (NOW + SECOND, "token:aa", "warm again")
-    assert registers.of_point("p1", NOW + SECOND) == []
-    assert registers.history("hold", "p1") == [ended]
-    with pytest.raises(RegisterError, match="ended already"):
-        registers.end("hold", "p1", "h1", ANNA, "", NOW + 2 * SECOND)
-    with pytest.raises(RegisterError, match="choose another id"):
-        registers.add(HOLD, "js", NOW)
-
-
-def test_a_protection_ends_only_when_another_person_confirms(state: State):
-    registers = Registers(state)
-    registers.add(LIFE, "js", NOW)
+@pytest.mark.parametrize("kind", ["protected", "hold", "dispute", "payment-plan"])
+def test_an_entry_of_any_register_ends_early_only_when_another_person_confirms(state: State, kind: RegisterKind):
+    registers, entry = Registers(state), msgspec.structs.replace(LIFE, kind=kind)
+    registers.add(entry, "js", NOW)
     with pytest.raises(RegisterError, match="nobody asked"):
-        registers.confirm("protected", "p1", "e1", BEN, NOW)
-    registers.end("protected", "p1", "e1", ANNA, "moved away", NOW)
-    registers.end("protected", "p1", "e1", ANNA, "again", NOW + 1)
+        registers.confirm(kind, "p1", "e1", BEN, NOW)
+    registers.end(kind, "p1", "e1", ANNA, "moved away", NOW)
+    registers.end(kind, "p1", "e1", ANNA, "again", NOW + 1)
     for same in (ANNA, By("token:cc", "anna", "js")):
-        with pytest.raises(RegisterError, match="anna asked for the end of this protection and does not confirm it"):
-            registers.confirm("protected", "p1", "e1", same, NOW + 1)
-    assert registers.of_point("p1", NOW + 1) == [LIFE]
-    ended = registers.confirm("protected", "p1", "e1", BEN, NOW + 2)
+        with pytest.raises(RegisterError, match="anna asked for the end of this entry and does not confirm it"):
+            registers.confirm(kind, "p1", "e1", same, NOW + 1)
+    assert registers.of_point("p1", NOW + 1) == [entry]
+    ended = registers.confirm(kind, "p1", "e1", BEN, NOW + 2)
     assert (ended.end_asked_by, ended.ended_by, ended.end_reason) == ("token:aa", "token:bb", "moved away")
     assert registers.of_point("p1", NOW + 2) == []
     assert told(state) == [
-        ("token:aa", "register-protected-added"),
-        ("token:aa", "register-protected-end-asked"),
-        ("token:bb", "register-protected-ended"),
+        ("token:aa", f"register-{kind}-added"),
+        ("token:aa", f"register-{kind}-end-asked"),
+        ("token:bb", f"register-{kind}-ended"),
     ]
+
+
+def test_an_entry_that_ended_stays_in_the_history_and_its_id_is_used_up(state: State):
+    registers = Registers(state)
+    registers.add(HOLD, "js", NOW)
+    registers.end("hold", "p1", "h1", ANNA, "warm again", NOW)
+    ended = registers.confirm("hold", "p1", "h1", BEN, NOW + SECOND)
+    assert registers.history("hold", "p1") == [ended]
+    with pytest.raises(RegisterError, match="ended already"):
+        registers.end("hold", "p1", "h1", ANNA, "", NOW + 2 * SECOND)
+    for again in (HOLD, msgspec.structs.replace(HOLD, until=NOW + 2 * SECOND)):
+        with pytest.raises(RegisterError, match="choose another id"):
+            registers.add(again, "js", NOW)
+
+
+def test_no_change_of_an_entry_weakens_it(state: State):
+    registers = Registers(state)
+    registers.add(LIFE, "js", NOW)
+    weaker: list[dict[str, Any]] = [
+        {"until": NOW + 1}, {"since": NOW + SECOND}, {"name": "other"}, {"detail": {"a": "b"}}, {"reason": ""},
+    ]  # fmt: skip
+    for change in weaker:
+        with pytest.raises(RegisterError, match="says something else"):
+            registers.add(msgspec.structs.replace(LIFE, **change), "js", NOW)
+    assert registers.of_point("p1", NOW + SECOND) == [LIFE]
+
+
+def test_other_entries_keep_no_protection_out(state: State, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_ENTRIES", 2)
+    registers = Registers(state)
+    for number in range(4):  # ended ones do not count
+        registers.add(msgspec.structs.replace(HOLD, id=f"o{number}", until=NOW), "js", NOW)
+    for number in range(2):
+        registers.add(msgspec.structs.replace(HOLD, id=f"f{number}", name="forecast"), "js", NOW)
+    with pytest.raises(RegisterError, match="2 entries named forecast have not ended"):
+        registers.add(msgspec.structs.replace(HOLD, id="f2", name="forecast"), "js", NOW)
+    assert registers.add(LIFE, "js", NOW).entry == LIFE
+    assert registers.add(HOLD, "js", NOW).entry == HOLD
 
 
 def test_an_end_that_was_asked_for_long_ago_is_asked_for_anew(state: State):

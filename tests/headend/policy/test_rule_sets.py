@@ -61,6 +61,9 @@ def test_danger_keeps_no_hours_at_the_gateway_either():
 
 GOOD = 'name = "mine"\nversion = 1\ntitle = "Mine"\n[[rule]]\nid = "m-1"\nkind = "facts-age"\nhours = 2\nsource = "x"\n'
 PROTECTS = '[[rule]]\nid = "m-2"\nkind = "not-protected"\nsource = "x"\n'
+HOLDS, DISPUTES, PLANS = (
+    f'[[rule]]\nid = "{kind}"\nkind = "{kind}"\nsource = "x"\n' for kind in ("no-hold", "no-dispute", "no-kept-plan")
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,13 @@ PROTECTS = '[[rule]]\nid = "m-2"\nkind = "not-protected"\nsource = "x"\n'
         (GOOD, "not-protected for all reasons"),
         (GOOD + PROTECTS.replace("source", 'reasons = ["debt"]\nsource'), "not-protected for all reasons"),
         (GOOD + PROTECTS.replace("source", 'names = ["medical"]\nsource'), "names"),
+        (GOOD + PROTECTS + DISPUTES + PLANS, "no-hold for a debt"),
+        (GOOD + PROTECTS + HOLDS + PLANS, "no-dispute for a debt"),
+        (GOOD + PROTECTS + HOLDS + DISPUTES, "no-kept-plan for a debt"),
+        (
+            GOOD + PROTECTS + DISPUTES + PLANS + HOLDS.replace("source", 'reasons = ["test"]\nsource'),
+            "no-hold for a debt",
+        ),
         ("name = ", "mine.toml"),
     ],
 )
@@ -86,7 +96,7 @@ def test_a_wrong_file_is_told_with_file_and_key(tmp_path: Path, text: str, says:
 
 
 def test_a_rule_set_of_ones_own_wins(tmp_path: Path):
-    (tmp_path / "uk.toml").write_text((GOOD + PROTECTS).replace('"mine"', '"uk"'))
+    (tmp_path / "uk.toml").write_text((GOOD + PROTECTS + HOLDS + DISPUTES + PLANS).replace('"mine"', '"uk"'))
     assert load_rule_set("uk", tmp_path).title == "Mine"
     with pytest.raises(ConfigError, match="there is no rule set 'fr'; known are au, "):
         load_rule_set("fr")
