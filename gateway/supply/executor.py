@@ -21,7 +21,7 @@ from gateway.supply.outcome import Result, at_rest, back_feed, found, result_of,
 from gateway.work import MeterWork, WrongMeterError
 from metering.errors import AuthError, MeterError, RefusedError
 from metering.model import Block
-from metering.supply import WITHHOLDING, Action, SupplyCommand, SupplyState
+from metering.supply import Action, SupplyCommand, SupplyState
 from metering.supply_states import Cause
 from trust.document import Binding
 
@@ -127,20 +127,19 @@ class Executor:
         return await self._read_back(attempt)
 
     async def settle(
-        self, meter: BusMeter, command: SupplyCommand, binding: Binding, back: KeptLimit | None
+        self, meter: BusMeter, command: SupplyCommand, binding: Binding, back: KeptLimit | None, *, patient: bool
     ) -> Result | None:
         """Read how the supply stands after an order whose outcome is not known; None: it could not be told.
 
-        A relay may be slow, and an order may still be on its way: what was to withhold is looked at for as long as a
-        relay may take before it counts as not done.
+        A relay may be slow, and an order may still be on its way: `patient` looks for as long as a relay may take
+        before it counts as not done.
         """
         switch = _switch_of(meter)
         if switch is None:
             return Result(Cause.NOT_AS_ASKED, "its model has no supply any more", {})
         attempt = _Attempt(meter, switch, command, binding, back)
         try:
-            patience = self._verify_s if command.action in WITHHOLDING else 0.0
-            state, seen = await self._until_as_asked(attempt, patience, settles=True)
+            state, seen = await self._until_as_asked(attempt, self._verify_s if patient else 0.0, settles=True)
         except MeterError:
             return None
         return result_of(seen, state, {"after": text_of(state)} | _at_trip(attempt, state))

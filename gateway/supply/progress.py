@@ -4,7 +4,7 @@ The record is written before anything follows from it.
 """
 
 from gateway.supply.account import Account
-from gateway.supply.executor import Executor, Intent
+from gateway.supply.executor import VERIFY_S, Executor, Intent
 from gateway.supply.goes import Goes
 from gateway.supply.guard import Facts, Refusal, Wait, may_act, may_restore
 from gateway.supply.items import Held, Item, KeptLimit
@@ -14,7 +14,7 @@ from gateway.supply.pauses import Pauses
 from gateway.supply.trust import Trust
 from gateway.supply.withheld import upon_end, upon_intent
 from metering.model import SECOND
-from metering.supply import RESTORING, SupplyCommand
+from metering.supply import RESTORING, WITHHOLDING, SupplyCommand
 from metering.supply_states import Cause, State
 
 NO_TRUST_S = 1.0  # without a trust document in force it is looked again after this
@@ -129,7 +129,10 @@ class Progress:
     # --- after the order ----------------------------------------------------------------------------------------------
 
     async def _unknown(self, command: SupplyCommand) -> None:
-        result = await self._settled(command, self._record.limits.get(command.device))
+        """Read what became of an order. What gives back is ordered again at once, unless it has no time for that."""
+        ends = command.expires_at - self._out.now() <= VERIFY_S * SECOND
+        patient = ends or command.action in WITHHOLDING
+        result = await self._settled(command, self._record.limits.get(command.device), patient=patient)
         if result is None:
             self._pauses.later(command.id)
         elif result.cause is Cause.NOT_AS_ASKED and command.action in RESTORING:
@@ -141,7 +144,7 @@ class Progress:
             await self._end(command, result)
 
     async def _armed(self, held: Held, command: SupplyCommand) -> None:
-        result = await self._settled(command, None)
+        result = await self._settled(command, None, patient=False)
         if result is not None and result.cause is Cause.AS_ASKED:
             await self._end(command, result)
         elif self._out.now() >= held.changed_at + ARMED_S * SECOND:
@@ -149,14 +152,16 @@ class Progress:
         else:
             self._pauses.later(command.id, LOOK_ARMED_S)
 
-    async def _settled(self, command: SupplyCommand, back: KeptLimit | None) -> Result | None:
+    async def _settled(self, command: SupplyCommand, back: KeptLimit | None, *, patient: bool) -> Result | None:
         """Read what became of an order; a meter that hangs there no more cannot tell it."""
         if self._trust.document is None:
             return None
         meter, binding = self._out.meter(command.device), self._trust.binding_of(command)
         if binding is None:
             return Result(Cause.NOT_AS_ASKED, "another meter is bound now: what became of it cannot be read", {})
-        return await self._executor.settle(meter, command, binding, back) if meter is not None else None
+        if meter is None:
+            return None
+        return await self._executor.settle(meter, command, binding, back, patient=patient)
 
     async def _end(self, command: SupplyCommand, result: Result) -> None:
         """Take up what became of a command, and what follows for the account of what is withheld.
