@@ -7,8 +7,9 @@ from pydantic import Field
 from collector.toml_file import error_at, validate
 from gateway.fields import Id, Instant, Strict
 from metering.errors import ConfigError
+from metering.supply import LONGEST_VALIDITY_S
 from metering.timing import now
-from trust.document import Binding, Caps, Holder, Service, TrustDocument
+from trust.document import SPREAD_S, Binding, Caps, Holder, Service, TrustDocument
 
 
 class HolderTable(Strict):
@@ -32,6 +33,7 @@ class CapsTable(Strict):
     per_hour: int = Field(ge=0)
     per_day: int = Field(ge=0)
     share_per_day: int = Field(ge=0, le=1000)  # thousandths of the gateway's meters
+    spread_s: int = Field(SPREAD_S, ge=0, le=LONGEST_VALIDITY_S // 2)  # of what a campaign withholds, at least
 
 
 class BindingTable(Strict):
@@ -80,7 +82,7 @@ def load_draft(path: Path) -> TrustDocument:
         tuple(Holder(each.person, each.key) for each in draft.custodian),
         draft.k,
         tuple(Holder(each.person, each.key) for each in draft.approver),
-        Caps(draft.caps.per_hour, draft.caps.per_day, draft.caps.share_per_day),
+        Caps(draft.caps.per_hour, draft.caps.per_day, draft.caps.share_per_day, draft.caps.spread_s),
         tuple(Service(each.name, each.key, each.per_hour) for each in draft.service),
         tuple(draft.never_cut),
         tuple(

@@ -119,6 +119,8 @@ class SupplyCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             found.append("limit_w, limit_until: belong to a limit, and a limit needs both")
         if self.limit_until is not None and self.limit_until <= self.not_before:
             found.append("limit_until: lies before the limit begins")
+        if self.spread_s * 1_000_000 > (self.expires_at - self.not_before) // 2:
+            found.append(f"spread_s: {self.spread_s} s are more than half of the time in which it may act")
         if self.hours is not None and self.hours.first >= self.hours.last:
             found.append("hours: the first minute lies before the last")
         if not self.serial:

@@ -30,13 +30,17 @@ class NotAuthorisedError(ValueError):
 
 
 class Authorised(NamedTuple):
-    """A command with its meter's binding, and who stands behind it: persons, at most one service, and their keys."""
+    """A command with its meter's binding, and who stands behind it: persons, at most one service, and their keys.
+
+    It acts at a time of chance within `spread_s`.
+    """
 
     command: SupplyCommand
     binding: Binding
     persons: frozenset[str]
     service: Service | None
     kids: frozenset[str] = frozenset()
+    spread_s: int = 0
 
 
 class Authority:
@@ -62,14 +66,15 @@ class Authority:
         if command.action is Action.READ_STATE:
             return Authorised(command, binding, frozenset(), None)
         try:
-            kids = self._signers(message, command)
+            kids, campaign = self._signers(message, command)
         except BadSignatureError as error:
             raise NotAuthorisedError(str(error)[:300]) from None
         persons = persons_of(self.document.approvers, kids)
         services = [self._services[kid] for kid in sorted(kids) if kid in self._services]
         service = services[0] if services else None
         self._enough(command, persons, service)
-        return Authorised(command, binding, persons, service, kids)
+        least = self.document.caps.spread_s if campaign and command.action in WITHHOLDING else 0
+        return Authorised(command, binding, persons, service, kids, max(command.spread_s, least))
 
     def binding_of(self, command: SupplyCommand) -> Binding | None:
         """Return the binding of a command's meter; None where it is not bound as the command means it."""
@@ -91,14 +96,13 @@ class Authority:
                 raise NotAuthorisedError(f"{name} {meant!r} is meant; {binding.device} is bound with {bound!r}")
         return binding
 
-    def _signers(self, message: CommandMessage, command: SupplyCommand) -> frozenset[str]:
-        """Return the ids of the keys that signed it."""
+    def _signers(self, message: CommandMessage, command: SupplyCommand) -> tuple[frozenset[str], bool]:
+        """Return the ids of the keys that signed it, and whether they signed a campaign."""
         if message.proof or payload_of(message.signed) != message.body:
             verified = verify(message.signed, Kind.MANIFEST, self._keys)
             _belongs(command, message, _manifest(verified.payload))
-        else:
-            verified = verify(message.signed, Kind.COMMAND, self._keys)
-        return verified.kids
+            return verified.kids, True
+        return verify(message.signed, Kind.COMMAND, self._keys).kids, False
 
     def _enough(self, command: SupplyCommand, persons: frozenset[str], service: Service | None) -> None:
         if command.action in WITHHOLDING:

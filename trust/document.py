@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from metering.supply import Id, Instant, Text, Watts
+from metering.supply import LONGEST_VALIDITY_S, Id, Instant, Text, Watts
 from trust.keys import PublicKey
 from trust.signatures import BadSignatureError, Kind, payload_of, verify
 
 MAX_KEYS = 64
 MAX_BINDINGS = 20_000
+SPREAD_S = 300  # of a campaign, where the document says nothing else
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Key = Annotated[str, msgspec.Meta(max_length=64)]
@@ -35,15 +36,18 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_hour: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
-class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many disconnects the gateway carries out at most, whoever approved them.
+class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How many disconnects the gateway carries out at most and how fast, whoever approved them.
 
     `share_per_day` is in thousandths of its meters; the smaller of it and `per_day` counts, but never less than one.
+    What withholds by a campaign acts at a time of chance within at least `spread_s`: it bounds what is lost until
+    somebody notices (Temple et al. 2013).
     """
 
     per_hour: Count
     per_day: Count
     share_per_day: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    spread_s: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_VALIDITY_S // 2)] = SPREAD_S
 
     def of_a_day(self, meters: int) -> int:
         """Return how many a day with so many meters."""

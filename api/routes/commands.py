@@ -62,7 +62,12 @@ class CommandBody(_Body):
     expires_at: Instant = None
     limit_w: int | None = Field(None, ge=0, le=10_000_000)
     limit_until: Instant = None
-    spread_s: int = Field(0, ge=0, le=86_400)
+    spread_s: int = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Act at a time of chance within it; a campaign at least as its gateway's trust document says.",
+    )
 
     def wanted(self) -> Wanted:
         """Return it as the desk takes it."""

@@ -121,10 +121,14 @@ def superseded_by(record: Record, found: Authorised) -> list[Held]:
 def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
     """Return when a command is to act: at once, at a time of chance within its spread, or staggered.
 
-    `chance` is 0 <= chance < 1. Commands of a service above its rate wait their turn; none is dropped.
+    `chance` is 0 <= chance < 1. Commands of a service above its rate wait their turn; none is dropped. What withholds
+    and comes so late that its time lies after its expiry never acts: to hold a campaign back until its last minute is
+    no way around its spread.
     """
     command = found.command
-    begin = max(now, command.not_before) + round(chance * command.spread_s * SECOND)
+    begin = max(now, command.not_before) + round(chance * found.spread_s * SECOND)
+    if command.action in WITHHOLDING:
+        return begin
     opened = record.opening(command.device, limit=command.action is Action.UNLIMIT)
     if found.service is None or found.persons or opened is None:  # without an opening it sends nothing: no turn is used
         return min(begin, command.expires_at - 1)

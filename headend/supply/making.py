@@ -18,6 +18,7 @@ from metering.supply import (
     MAX_COMMANDS,
     MAX_RESTORING_S,
     RESTORING,
+    WITHHOLDING,
     Action,
     Hours,
     Manifest,
@@ -60,6 +61,7 @@ class Place(NamedTuple):
     point: MeterPoint
     gateway: str
     binding: Binding
+    spread_s: int  # over which its gateway spreads a campaign that withholds, at least
 
 
 class Made(NamedTuple):
@@ -118,7 +120,7 @@ class Maker:
         if meant != (bound.point, bound.serial, bound.installation):
             text = f"{point.id}: {device.id} is installed otherwise than {device.gateway}'s trust document has it"
             raise BadRequestError("orders", text)
-        return Place(order, point, device.gateway, bound)
+        return Place(order, point, device.gateway, bound, document.caps.spread_s)
 
     def make(
         self,
@@ -174,6 +176,8 @@ def _command(
     grant: Grant, request: Request, place: Place, numbers: tuple[int, int, int, int, int], within: Hours | None
 ) -> SupplyCommand:
     now, index, seq, start, end = numbers
+    campaign = len(request.orders) > 1 and request.action in WITHHOLDING
+    spread = max(request.spread_s, place.spread_s) if campaign else request.spread_s
     return SupplyCommand(
         f"c{now:014x}{index:04x}{secrets.token_hex(4)}",
         request.action,
@@ -190,7 +194,7 @@ def _command(
         end,
         place.order.case,
         within,
-        request.spread_s,
+        spread,
         request.limit_w,
         request.limit_until,
         place.binding.floor_w,

@@ -148,6 +148,24 @@ def test_a_campaign_of_one_needs_no_proof():
     assert AUTHORITY.authorise(only).command.id == "c1"
 
 
+@pytest.mark.parametrize(
+    ("changes", "spread_s"),
+    [
+        ({}, 300),
+        ({"spread_s": 60}, 300),
+        ({"spread_s": 900}, 900),
+        ({"action": Action.RESTORE}, 0),
+        ({"action": Action.KEEP_POWER_OFF}, 300),
+    ],
+)
+def test_what_a_campaign_withholds_is_spread_whatever_the_command_says(changes: dict[str, Any], spread_s: int):
+    made = [command(**changes), command(**SECOND, **changes, id="c2")]
+    first, _ = campaign(made, "anna", "ben", action=made[0].action)
+    assert AUTHORITY.authorise(first).spread_s == spread_s
+    alone = AUTHORITY.authorise(message(command(**changes), "anna", "ben"))
+    assert alone.spread_s == changes.get("spread_s", 0)
+
+
 def test_a_command_that_was_not_in_the_campaign_is_refused():
     first, _ = campaign([command(), command(**SECOND, id="c2")], "anna", "ben")
     smuggled = command(**SECOND, id="c3")

@@ -30,8 +30,8 @@ def record(tmp_path: Path) -> Record:
     return Record(tmp_path / "record")
 
 
-def found(made: SupplyCommand, *persons: str, service: Service | None = None) -> Authorised:
-    return Authorised(made, BINDING, frozenset(persons), service)
+def found(made: SupplyCommand, *persons: str, service: Service | None = None, spread_s: int = 0) -> Authorised:
+    return Authorised(made, BINDING, frozenset(persons), service, spread_s=spread_s)
 
 
 def take(record: Record, made: SupplyCommand, state: State = State.ACCEPTED) -> None:
@@ -83,8 +83,14 @@ def test_a_restore_comes_in_beside_a_disconnect_and_supersedes_what_has_not_begu
 
 
 def test_a_campaign_is_spread_by_chance(record: Record):
-    made = command(spread_s=1800)
-    assert [act_at(found(made), record, NOW, chance) - NOW for chance in (0.0, 0.5)] == [0, 900 * SECOND]
+    made = found(command(), spread_s=1800)
+    assert [act_at(made, record, NOW, chance) - NOW for chance in (0.0, 0.5)] == [0, 900 * SECOND]
+
+
+def test_a_campaign_that_was_held_back_until_its_end_is_spread_all_the_same_and_so_expires(record: Record):
+    late = command().expires_at - 60 * SECOND
+    made = found(command(), spread_s=1800)
+    assert [act_at(made, record, late, chance) - late for chance in (0.0, 0.5)] == [0, 900 * SECOND]
 
 
 def test_what_a_service_gives_above_its_rate_waits_and_is_not_dropped(record: Record):

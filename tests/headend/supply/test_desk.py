@@ -59,7 +59,9 @@ async def test_a_campaign_is_approved_as_one_and_each_command_proves_that_it_bel
     centre.approve(first, "anna", "ben")
     sent = await centre.step()
     authority = Authority(centre.document)
-    assert [authority.authorise(message).command.point for _, message in sent] == ["MP-1", "MP-2", "MP-3"]
+    found = [authority.authorise(message) for _, message in sent]
+    assert [each.command.point for each in found] == ["MP-1", "MP-2", "MP-3"]
+    assert {(each.command.spread_s, each.spread_s) for each in found} == {(300, 300)}  # what approvers read is so
 
 
 def test_the_same_key_and_body_give_the_same_answer_and_another_body_is_refused(centre: Centre):
