@@ -275,6 +275,10 @@ commands = sa.Table(
     sa.Column("renews", sa.String(64), nullable=False),  # the command in whose place it was made; empty: none
     sa.Column("tries", sa.Integer, nullable=False),  # how many were before it
     sa.Column("renew_at", sa.BigInteger, nullable=False, index=True),  # when it is made anew; 0: it is not
+    sa.Column("gives_back", sa.Boolean, nullable=False),  # by its action: goes before what withholds
+    sa.Column("due_at", sa.BigInteger, nullable=False),  # when dispatch looks at it next; 0: it does not
+    sa.Index("ix_commands_due", "gives_back", "due_at", "id"),
+    sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
 )
 
 campaigns = sa.Table(

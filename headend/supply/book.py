@@ -13,13 +13,12 @@ from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
 from headend.supply.command import Command
-from headend.supply.steps import Step, advanced, command_of, move, row_of
+from headend.supply.steps import AT_ONCE, Step, advanced, command_of, move, row_of
 from headend.supply.told import telling
+from headend.supply.turns import Turns
 from headend.webhooks import Outgoing, enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, State
-
-AT_ONCE = 200  # commands that are moved in one transaction
 
 
 class Answered(NamedTuple):
@@ -61,6 +60,7 @@ class Book:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.turns = Turns(database)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -68,6 +68,10 @@ class Book:
         """Return a command; None where there is none."""
         found = self._select(commands.c.id == name, limit=1)
         return found[0] if found else None
+
+    def all(self, names: Sequence[str]) -> list[Command]:
+        """Return those of at most AT_ONCE commands that are there."""
+        return self._select(commands.c.id.in_(names))
 
     def of_campaign(self, name: str) -> list[Command]:
         """Return the commands of a campaign in the order of its manifest."""
@@ -80,11 +84,6 @@ class Book:
     def telling(self, point: str) -> list[Command]:
         """Return what tells how the supply of a meter point stands, and what is under way, the newest first."""
         return self._database.read(lambda connection: telling(connection, point))
-
-    def waiting(self, states: Sequence[State], limit: int) -> list[Command]:
-        """Return commands in these states, what changed longest ago first."""
-        names = [str(each) for each in states]
-        return self._select(commands.c.state.in_(names), limit=limit, order=(commands.c.changed_at, commands.c.id))
 
     def page(self, after_id: str, limit: int, where: Sequence[sa.ColumnElement[bool]] = ()) -> list[Command]:
         """Return commands after an id in the order of ids."""
@@ -223,12 +222,6 @@ class Book:
                 lambda connection, part=part: [move(connection, name, steps) for name in part]  # type: ignore[misc]  # mypy does not infer a default's type
             )
         return moved
-
-    def sent(self, name: str, at: int) -> None:
-        """Note that a command was sent once more."""
-        values = {"sent_at": at, "sent": commands.c.sent + 1}
-        statement = sa.update(commands).where(commands.c.id == name).values(values)
-        self._database.write(lambda connection: connection.execute(statement))
 
     def renew_at(self, command: Command, at: int, entry: Entry) -> None:
         """Make a command anew at another time (0: not at all), and tell the audit why."""

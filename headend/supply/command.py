@@ -2,7 +2,7 @@
 
 import msgspec
 
-from metering.supply import SupplyCommand, parse_command
+from metering.supply import RESTORING, SupplyCommand, parse_command
 from metering.supply_states import FINAL, State
 from trust.merkle import Proof
 
@@ -41,11 +41,17 @@ class Command(msgspec.Struct, frozen=True):
     renews: str = ""
     tries: int = 0
     renew_at: int = 0
+    due_at: int = 0
 
     @property
     def order(self) -> SupplyCommand:
         """Return the command as it is signed."""
         return parse_command(self.body)
+
+    @property
+    def gives_back(self) -> bool:
+        """Tell whether it gives supply back, and so goes before what withholds."""
+        return self.action in RESTORING
 
     @property
     def path(self) -> Proof:

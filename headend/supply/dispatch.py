@@ -1,40 +1,60 @@
-"""Sends approved commands to their gateways until they answer, gives each go anew, and takes up what gateways tell.
+"""Sends approved commands to their gateways until they answer, and gives each go anew. It judges nothing itself.
 
-A go only withholds: it is given after policy passed at that moment, and never replaces an approval.
+Who waits for what, with one head-end and the state at hand:
+- What gives back is looked at twice a second by a task of its own, and before each batch of what withholds: it waits
+  for nothing that withholds, and leaves within a second of its approval behind at most what was asked back before.
+- What withholds is taken AT_ONCE at a time, the longest due first, and judged by JUDGES threads: it waits for at most
+  what was due before it, where one that policy cannot judge takes up a thread for as long as collections is waited for.
+- What is not due is not looked at: what waits for a window until that opens, what was sent until its pause is over.
+- What fails is due again after pauses that grow to LONGEST_WAIT_S, and those behind it go on; what a head-end took and
+  did not end, as it died, after HOLD_BACK_S or HOLD_S, by any other.
+- A gateway that does not answer is asked after pauses that grow to LONGEST_WAIT_S, or LONGEST_LOOK_S after the
+  command's end; one that comes back is asked at once.
 """
 
 import asyncio
-import functools
-import threading
-from collections.abc import Callable, Collection
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from headend import steps
 from headend.audit.chain import Entry
-from headend.journal import Entries, Handler
+from headend.journal import Handler
 from headend.key_floors import Publish
 from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
-from headend.supply.judging import refusal
-from headend.supply.steps import Step
-from headend.supply.strangers import Strangers, told_of
+from headend.supply.due import wait_s
+from headend.supply.hearing import Hearing
+from headend.supply.planning import ACTOR, Plan, Planner
+from headend.supply.turns import Turn
 from metering import timing, wire
-from metering.model import SECOND, JournalEntry
-from metering.supply import WITHHOLDING, Action, Go, Hours
-from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, NoSuchTransitionError, State, after
+from metering.errors import LinkDownError, StorageError
+from metering.model import SECOND
+from metering.supply import Go
+from metering.supply_states import State
 from metering.wire import Control
 
 TICK_S = 0.5
-AT_ONCE = 500  # commands that are looked at together
-FIRST_WAIT_S = 5.0  # until a command without an answer is sent again; doubled each time
-LONGEST_WAIT_S = 300.0
-MAX_ASKED = 20_000  # commands that ask for a go and wait for it
+AT_ONCE = 40  # commands that are taken, judged and moved together: all are judged within HOLD_S
+BATCHES = 500  # of one tick
+JUDGES = 8  # threads that ask policy, which may ask collections: what gives back never needs one
+HOLD_S = 60  # until what was taken and not ended is due again
+HOLD_BACK_S = 5  # the same for what gives back
+LINK_S = 5  # until what could not be published is tried again
+MAX_FAILING = 20_000  # commands of which it is known how often they failed in a row
+MAX_HERE = 20_000  # gateways that said that they are there, within one tick
 
-ACTOR = "head-end"
+_FAULTS = (
+    StorageError,
+    ValueError,
+    LookupError,
+    OSError,
+)  # of one command: a zone that is none, a campaign that is gone
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
@@ -43,186 +63,175 @@ class Dispatch:
 
     def __init__(self, desk: SupplyDesk, publish: Publish, clock: Callable[[], int] = timing.now) -> None:
         self._desk = desk
-        self._book = desk.book
+        self._turns = desk.book.turns
         self._publish = publish
         self._clock = clock
-        self._asked: set[str] = set()
+        self._planner = Planner(desk, clock)
+        self._hearing = Hearing(desk, clock)
         self._here: set[str] = set()  # gateways that have just said that they are there
-        self._told: dict[str, str] = {}  # why a command has no go: told to the audit once
-        self._lock = threading.Lock()
-        self._strangers = Strangers(self._book, clock)
+        self._failing: dict[str, int] = {}
+        self._judges = ThreadPoolExecutor(JUDGES, "supply-judge")
+        self._giving_back = asyncio.Lock()
 
     def handlers(self) -> dict[str, Handler]:
         """Return what takes which kind of journal entries."""
-        return {"supply": self._heard}
+        return {"supply": self._hearing.heard}
 
     def here(self, gateway: str) -> None:
         """Take note, on the loop, that a gateway is there: what waits for its answer is sent again at once."""
-        if len(self._here) < MAX_ASKED:
+        if len(self._here) < MAX_HERE:
             self._here.add(gateway)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is due until `stop`."""
-        await steps.repeat(self.step, TICK_S, stop, "supply commands wait")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(steps.repeat(self.give_back, TICK_S, stop, "what gives back waits"))
+                group.create_task(steps.repeat(self.step, TICK_S, stop, "supply commands wait"))
+        finally:
+            self._judges.shutdown(wait=False, cancel_futures=True)
 
     async def step(self) -> None:
-        """Do what is due. Raises `StorageError`, `LinkDownError`."""
-        await self._send_kept()
-        await asyncio.to_thread(self._desk.join)
-        for name in self._take_asked():
-            await self._answer_go(name)
-        await asyncio.to_thread(self._desk.renew)
-        here, self._here = self._here, set()
-        send_again = functools.partial(self._send_again, here)
-        for state, do in (
-            (State.QUARANTINED, self._wait),
-            (State.AWAITING_APPROVAL, self._wait),
-            (State.APPROVED, self._window),
-            (State.WAITING_FOR_WINDOW, self._window),
-            (State.QUEUED, self._send_first),
-            (State.SENT, send_again),
-            (State.UNKNOWN, send_again),
-        ):
-            for command in await asyncio.to_thread(self._book.waiting, [state], AT_ONCE):
-                try:
-                    await do(command)
-                except NoSuchTransitionError as error:
-                    _log.info("a supply command was moved meanwhile", command=command.id, reason=str(error))
+        """Do what is due, what gives back before each batch of the rest. Raises `StorageError`, `LinkDownError`."""
+        for _ in range(BATCHES):
+            await self.give_back()
+            asked = self._hearing.take_asked(AT_ONCE)
+            await self._answer(asked)
+            taken = await self._take(HOLD_S, gives_back=False)
+            await self._carry(taken)
+            if not taken and not asked:
+                return
+
+    async def give_back(self) -> None:
+        """Send what gives back and is due. Raises `StorageError`, `LinkDownError`."""
+        async with self._giving_back:
+            await self._send_kept()
+            if self._here:
+                here, self._here = self._here, set()
+                await asyncio.to_thread(self._turns.wake, here, self._clock())
+            for _ in range(BATCHES):
+                taken = await self._take(HOLD_BACK_S, gives_back=True)
+                await self._carry(taken)
+                if not taken:
+                    break
+            await asyncio.to_thread(self._desk.join)
+            await asyncio.to_thread(self._desk.renew)
 
     async def _send_kept(self) -> None:
         """Send what gives back and went ahead without the state; it needs nothing of it."""
         outage = self._desk.outage
         for kept in outage.all() if outage is not None else ():
             now, command = self._clock(), kept.command
-            wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(kept.sent, 10)) if kept.sent else 0.0
+            wait = wait_s(kept.sent) if kept.sent else 0
             if outage is None or not kept.approved_by or now - kept.sent_at < wait * SECOND:
                 continue
             message = self._desk.signatures.message(command)
             await self._publish(wire.topic(command.gateway, "commands"), wire.encode(message), retain=False)
             outage.sent(command.id, now)
 
-    # --- towards the gateway ------------------------------------------------------------------------------------------
+    # --- a batch ------------------------------------------------------------------------------------------------------
 
-    async def _wait(self, command: Command) -> None:
-        if self._clock() >= command.expires_at:
-            await self._move(command, Cause.TIME_OVER, "it expired before it was approved")
+    async def _take(self, hold_s: int, *, gives_back: bool) -> list[Command]:
+        return await asyncio.to_thread(self._turns.take, self._clock(), AT_ONCE, hold_s, gives_back=gives_back)
 
-    async def _window(self, command: Command) -> None:
-        now = self._clock()
-        if now >= command.expires_at:
-            await self._move(command, Cause.TIME_OVER, "it expired before its window")
-        elif now >= command.not_before and _inside(command.order.hours, now):
-            await self._move(command, Cause.WINDOW_OPEN)
-        elif command.state is State.APPROVED:
-            await self._move(command, Cause.WINDOW_AHEAD)
-
-    async def _send_first(self, command: Command) -> None:
-        now = self._clock()
-        if now >= command.expires_at:
-            await self._move(command, Cause.TIME_OVER, "it expired before it was sent")
-            return
-        if command.order.action in WITHHOLDING:
-            verdict = await asyncio.to_thread(self._desk.judge, command, now)
-            if not verdict.passed:
-                await asyncio.to_thread(self._book.move, command.id, refusal(verdict, now))
-                return
-        # The audit knows before anything leaves: without it nothing is sent.
-        moved = await self._move(command, Cause.DISPATCHED)
-        await self._send(moved, Go(command.id, now))
-
-    async def _send_again(self, here: Collection[str], command: Command) -> None:
-        """Send what has no answer once more; after its end it only asks what became of it: no gateway acts then."""
-        now = self._clock()
-        wait = 0.0 if command.gateway in here else min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(command.sent, 10))
-        over = now >= command.expires_at
-        if over and command.state is State.SENT:
-            await self._move(command, Cause.TIME_OVER, "it expired, and the gateway has not answered")
-        elif now - command.sent_at >= wait * SECOND and (over or command.state is State.SENT):
-            await self._send(command, None if over or await self._why_no_go(command, now) else Go(command.id, now))
-
-    async def _send(self, command: Command, go: Go | None) -> None:
-        """Publish a command; what withholds leaves with a go, or after its end, and otherwise stays."""
-        now = self._clock()
-        if go is None and command.order.action in WITHHOLDING and now < command.expires_at:
-            return
-        message = await asyncio.to_thread(self._desk.signatures.message, command)
-        await asyncio.to_thread(self._book.sent, command.id, now)
-        sent = msgspec.structs.replace(message, go=go)
-        await self._publish(wire.topic(command.gateway, "commands"), wire.encode(sent), retain=False)
-
-    async def _answer_go(self, name: str) -> None:
-        command = await asyncio.to_thread(self._book.get, name)
-        now = self._clock()
-        if command is None or command.state not in {State.SENT, State.ACCEPTED} or now >= command.expires_at:
-            return
-        if await self._why_no_go(command, now):
-            return
-        await asyncio.to_thread(self._tell, command, now, "go", "")
-        go = Control(f"go-{name}"[:64], "go", body=msgspec.msgpack.encode(Go(name, now)))
-        await self._publish(wire.topic(command.gateway, "control"), wire.encode(go), retain=False)
-
-    async def _why_no_go(self, command: Command, now: int) -> str:
-        """Return what stands against a go now; empty: nothing."""
-        if command.order.action not in WITHHOLDING:
-            return ""
-        why = ""
-        if await asyncio.to_thread(self._book.given_back, command.point, command.requested_at):
-            why = "the supply was asked back meanwhile"
-        else:
-            verdict = await asyncio.to_thread(self._desk.judge, command, now)
-            why = "; ".join(verdict.refusals()) if not verdict.passed else ""
-        if why and self._told.get(command.id) != why:
-            if len(self._told) >= MAX_ASKED:
-                self._told.clear()
-            self._told[command.id] = why
-            await asyncio.to_thread(self._tell, command, now, "go-withheld", why)
-        return why
-
-    def _tell(self, command: Command, now: int, kind: str, why: str) -> None:
-        self._book.tell(Entry(now, ACTOR, kind, command.id, command.region, {"why": why[:1000]}))
-
-    async def _move(self, command: Command, cause: Cause, why: str = "") -> Command:
-        return await asyncio.to_thread(self._book.move, command.id, Step(cause, ACTOR, self._clock(), why))
-
-    def _take_asked(self) -> set[str]:
-        with self._lock:
-            found, self._asked = self._asked, set()
-        return found
-
-    # --- from the gateway ---------------------------------------------------------------------------------------------
-
-    def _heard(self, entries: Entries) -> None:
-        self._desk.join()  # a gateway may tell of what the state does not know yet
-        for gateway, entry in entries:
-            command = self._book.get(entry.id)
-            if command is None or command.gateway != gateway:
-                self._strangers.heard(gateway, entry)
-            elif entry.state == "asks-go":
-                with self._lock:
-                    self._asked.add(entry.id) if len(self._asked) < MAX_ASKED else None
+    async def _carry(self, taken: Sequence[Command]) -> None:
+        """Take each command's next steps and send it; one that fails is put off and holds up no other."""
+        plans: dict[str, Plan] = {}
+        failed: dict[str, BaseException] = {}
+        for command, found in zip(taken, await self._each(self._planner.plan, taken), strict=True):
+            if isinstance(found, BaseException):
+                failed[command.id] = found
             else:
-                self._follow(command, entry)
-
-    def _follow(self, command: Command, entry: JournalEntry) -> None:
-        """Move a command as its gateway tells; what does not fit its state is kept as history."""
-        actor = f"gateway:{command.gateway}"
-        why, cause, detail = told_of(entry)
+                plans[command.id] = found
+        moved = await self._move([each.turn for each in plans.values()], failed)
+        for command in moved:
+            self._failing.pop(command.id, None)
+        sent = [each for each in moved if plans[each.id].turn.send]
         try:
-            if command.state in NOT_SENT or str(after(command.state, Cause(cause))) != entry.state:
-                raise NoSuchTransitionError(f"{entry.state} does not follow {command.state}")
-            self._book.move(command.id, Step(Cause(cause), actor, self._clock(), why, detail | {"at": entry.at}))
-        except ValueError:  # no such transition, or a cause of another version
-            replayed = "again" in detail and command.state in FINAL  # nobody sends here what is at its end
-            body = {"state": entry.state[:64], "cause": cause[:64], "why": why, "at": entry.at} | detail
-            told = Entry(self._clock(), actor, "command-told", command.id, command.region, body)
-            if cause == LIMIT_GIVEN_BACK and command.order.action is Action.LIMIT:
-                self._book.limit_ended(command.id, told)
-            elif entry.state != command.state or replayed:
-                self._book.tell(told)
+            await self._send(sent, plans, failed)
+        finally:
+            await self._put_off(failed)
+
+    async def _each(self, do: Callable[[Command], _T], taken: Sequence[Command]) -> list[_T | BaseException]:
+        """Do the same with each command; in the threads of the judges where one of them withholds."""
+        if all(each.gives_back for each in taken):
+            return [_tried(do, each) for each in taken]
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(self._judges, _tried, do, each) for each in taken))
+
+    async def _move(self, turns: Sequence[Turn], failed: dict[str, BaseException]) -> list[Command]:
+        """Move a batch in one transaction; where that cannot be kept, each alone. The audit knows before it is sent."""
+        try:
+            return await asyncio.to_thread(self._turns.move, turns) if turns else []
+        except StorageError as error:
+            if error.retry:
+                raise
+        except ValueError:
+            pass
+        moved: list[Command] = []
+        for turn in turns:
+            try:
+                moved += await asyncio.to_thread(self._turns.move, [turn])
+            except (StorageError, ValueError) as error:
+                failed[turn.command.id] = error
+        return moved
+
+    async def _send(self, moved: Sequence[Command], plans: dict[str, Plan], failed: dict[str, BaseException]) -> None:
+        signed = await asyncio.to_thread(partial(_each_alone, self._desk.signatures.message, moved))
+        for index, (command, message) in enumerate(zip(moved, signed, strict=True)):
+            if isinstance(message, BaseException):
+                failed[command.id] = message
+                continue
+            whole = msgspec.structs.replace(message, go=plans[command.id].go)
+            try:
+                await self._publish(wire.topic(command.gateway, "commands"), wire.encode(whole), retain=False)
+            except LinkDownError:
+                until = self._clock() + LINK_S * SECOND
+                await asyncio.to_thread(self._turns.put_off, {each.id: until for each in moved[index:]})
+                raise
+
+    async def _put_off(self, failed: dict[str, BaseException]) -> None:
+        until: dict[str, int] = {}
+        for name, error in failed.items():
+            times = self._failing.pop(name, 0)
+            if len(self._failing) < MAX_FAILING:
+                self._failing[name] = times + 1
+            until[name] = self._clock() + wait_s(times) * SECOND
+            _log.warning("a supply command cannot go on now", command=name, times=times + 1, reason=str(error)[:1000])
+        if until:
+            await asyncio.to_thread(self._turns.put_off, until)
+
+    # --- goes ---------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, names: Sequence[str]) -> None:
+        """Give the gateways that ask a go, where nothing stands against it; who gets none asks again."""
+        found = await asyncio.to_thread(self._desk.book.all, names) if names else []
+        asks = [each for each in found if each.state in {State.SENT, State.ACCEPTED}]
+        goes = await self._each(self._go, asks)
+        given = [(each, go) for each, go in zip(asks, goes, strict=True) if isinstance(go, Go)]
+        entries = [Entry(go.at, ACTOR, "go", each.id, each.region, {"why": ""}) for each, go in given]
+        if entries:
+            await asyncio.to_thread(self._desk.book.tell, *entries)
+        for command, go in given:
+            control = Control(f"go-{command.id}"[:64], "go", body=msgspec.msgpack.encode(go))
+            await self._publish(wire.topic(command.gateway, "control"), wire.encode(control), retain=False)
+        for command, error in zip(asks, goes, strict=True):
+            if isinstance(error, BaseException):
+                _log.warning("a go cannot be given now", command=command.id, reason=str(error)[:1000])
+
+    def _go(self, command: Command) -> Go | None:
+        now = self._clock()
+        if now >= command.expires_at or self._planner.why_no_go(command, now):
+            return None
+        return Go(command.id, now)
 
 
-def _inside(hours: Hours | None, now: int) -> bool:
-    if hours is None:
-        return True
-    local = datetime.fromtimestamp(now / SECOND, ZoneInfo(hours.zone))
-    return hours.first <= local.hour * 60 + local.minute < hours.last and local.weekday() in hours.weekdays
+def _tried(do: Callable[[Command], _T], command: Command) -> _T | BaseException:
+    try:
+        return do(command)
+    except _FAULTS as error:
+        return error
+
+
+def _each_alone(do: Callable[[Command], _T], commands: Sequence[Command]) -> list[_T | BaseException]:
+    return [_tried(do, each) for each in commands]

@@ -148,7 +148,12 @@ class Requests:
         """Make anew what is due, and return how many were. Raises `StorageError`."""
         due = self._book.renewals(now, RENEWALS_AT_ONCE)
         for command in due:
-            self._renew(command, now)
+            try:
+                self._renew(command, now)
+            except (StorageError, ValueError, LookupError) as error:
+                if isinstance(error, StorageError) and error.retry:
+                    raise
+                self._not_now(command, str(error), now)  # the fault of this one: those behind it go on
         return len(due)
 
     def _renew(self, old: Command, now: int) -> None:
@@ -167,14 +172,16 @@ class Requests:
         try:
             made = self._make(grant, request, now)
         except (BadRequestError, NotFoundError) as error:
-            body = {"why": str(error)}
-            entry = Entry(now, ACTOR, "command-not-renewed", old.id, old.region, body)
-            self._book.renew_at(old, now + NOT_NOW_S * SECOND, entry)
+            self._not_now(old, str(error), now)
             return
         steps, signed = self._first_steps(made, grant, now)
         (row,) = _signed(made, signed)
         new = msgspec.structs.replace(row, renews=old.id, tries=old.tries + 1)
         self._book.add([(new, steps)], New("", b"", b"", ACTOR, signed, supersedes=True, renews=old.id))
+
+    def _not_now(self, old: Command, why: str, now: int) -> None:
+        entry = Entry(now, ACTOR, "command-not-renewed", old.id, old.region, {"why": why[:1000]})
+        self._book.renew_at(old, now + NOT_NOW_S * SECOND, entry)
 
     def _in_its_place(self, old: Command) -> Command | None:
         """Return what gives back at the same meter point as well, is later, and is under way or did it."""

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from headend.audit.chain import Entry, append
 from headend.state.tables import commands
 from headend.supply.command import Command
+from headend.supply.due import due_at
 from headend.webhooks import Outgoing, enqueue
 from metering.model import SECOND
 from metering.supply import RESTORING
@@ -19,6 +20,7 @@ from metering.supply_states import Cause, State, after
 
 # Ends after which what gives back is made anew (DOMAIN 21); a meter that says no says it again: people look there.
 RENEWED = frozenset({State.EXPIRED, State.FAILED, State.REFUSED_BY_GUARD})
+AT_ONCE = 200  # commands that are named in one statement, or moved in one transaction
 FIRST_RENEWAL_S = 60  # after the end; doubled each time
 LONGEST_RENEWAL_S = 6 * 3600
 ALERTED = {  # states at which somebody should look
@@ -26,6 +28,9 @@ ALERTED = {  # states at which somebody should look
     State.REFUSED_BY_GUARD: "a gateway's guard refused a command",
     State.UNKNOWN: "what became of a command is not known",
 }
+
+
+_CHANGES = ("state", "cause", "why", "detail", "changed_at", "sent_at", "sent", "renew_at", "due_at")
 
 
 class Step(NamedTuple):
@@ -52,14 +57,24 @@ def move(connection: sa.Connection, name: str, steps: Sequence[Step]) -> Command
     if row is None:
         raise KeyError(name)
     done = advanced(command_of(row), steps)
-    connection.execute(sa.update(commands).where(commands.c.id == name).values(row_of(done.command)))
-    append(connection, done.entries)
-    enqueue(connection, *done.messages)
+    keep(connection, [done])
     return done.command
 
 
+def keep(connection: sa.Connection, done: Sequence[Advanced]) -> None:
+    """Keep commands that are there as they are after their steps, and tell these."""
+    if not done:
+        return
+    changes: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _CHANGES}
+    statement = sa.update(commands).where(commands.c.id == sa.bindparam("of")).values(changes)
+    rows = [(each.command.id, row_of(each.command)) for each in done]
+    connection.execute(statement, [{"of": key} | {f"new_{name}": row[name] for name in _CHANGES} for key, row in rows])
+    append(connection, [entry for each in done for entry in each.entries])
+    enqueue(connection, *(message for each in done for message in each.messages))
+
+
 def advanced(found: Command, steps: Sequence[Step]) -> Advanced:
-    """Return a command after these steps; one that is new is told first. Raises `NoSuchTransitionError`."""
+    """Return a command after these steps; a new one is told first. Raises `NoSuchTransitionError`, as `due_at`."""
     entries, messages = [], []
     if found.state is State.REQUESTED:
         entries.append(_requested(found))
@@ -79,6 +94,7 @@ def advanced(found: Command, steps: Sequence[Step]) -> Advanced:
         messages.append(_outgoing(found, step.at))
         if state in ALERTED:
             messages.append(_alert(found, step.at))
+        found = msgspec.structs.replace(found, due_at=due_at(found, step.at))
     return Advanced(found, entries, messages)
 
 
@@ -117,6 +133,7 @@ def _alert(command: Command, at: int) -> Outgoing:
 def command_of(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its query
     """Return the command of a row."""
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's own name of it
+    del values["gives_back"]
     for name in ("body", "proof", "signed"):
         values[name] = bytes(values[name])
     return Command(**values | {"state": State(values["state"])})
@@ -124,4 +141,4 @@ def command_of(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its
 
 def row_of(command: Command) -> dict[str, Any]:
     """Return the row of a command."""
-    return msgspec.structs.asdict(command) | {"state": str(command.state)}
+    return msgspec.structs.asdict(command) | {"state": str(command.state), "gives_back": command.gives_back}

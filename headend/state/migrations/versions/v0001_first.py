@@ -267,6 +267,10 @@ def upgrade() -> None:
         sa.Column("renews", sa.String(64), nullable=False),
         sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("renew_at", sa.BigInteger, nullable=False, index=True),
+        sa.Column("gives_back", sa.Boolean, nullable=False),
+        sa.Column("due_at", sa.BigInteger, nullable=False),
+        sa.Index("ix_commands_due", "gives_back", "due_at", "id"),
+        sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
     )
     op.create_table(
         "campaigns",

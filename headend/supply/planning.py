@@ -1,0 +1,112 @@
+"""What becomes of a command that is due: its next steps, and whether it is sent with a go. It keeps and sends nothing.
+
+A go only withholds: it is given after policy passed at that moment, and never replaces an approval.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from headend.audit.chain import Entry
+from headend.supply.command import Command
+from headend.supply.desk import SupplyDesk
+from headend.supply.due import opens_at
+from headend.supply.judging import refusal
+from headend.supply.steps import Step
+from headend.supply.turns import Turn
+from metering.supply import WITHHOLDING, Go
+from metering.supply_states import Cause, State
+
+MAX_TOLD = 20_000  # commands without a go, of which it is known that the audit was told
+
+ACTOR = "head-end"
+_LATE = {
+    State.QUARANTINED: "it expired before it was approved",
+    State.AWAITING_APPROVAL: "it expired before it was approved",
+    State.APPROVED: "it expired before its window",
+    State.WAITING_FOR_WINDOW: "it expired before its window",
+    State.QUEUED: "it expired before it was sent",
+    State.SENT: "it expired, and the gateway has not answered",
+}
+
+
+class Plan(NamedTuple):
+    """A command's turn, and the go that it is sent with."""
+
+    turn: Turn
+    go: Go | None = None
+
+
+class Planner:
+    """Plans what becomes of commands. Blocking: what withholds is judged. Safe in several threads."""
+
+    def __init__(self, desk: SupplyDesk, clock: Callable[[], int]) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._told: dict[str, str] = {}  # why a command has no go: told to the audit once
+        self._lock = threading.Lock()
+
+    def plan(self, command: Command) -> Plan:
+        """Return what becomes of a command now.
+
+        Raises `StorageError`; `ValueError`, `LookupError` or `OSError` where what is kept of it cannot be understood.
+        """
+        now = self._clock()
+        if now >= command.expires_at and command.state in _LATE:
+            return Plan(Turn(command, now, [Step(Cause.TIME_OVER, ACTOR, now, _LATE[command.state])]))
+        match command.state:
+            case State.APPROVED | State.WAITING_FOR_WINDOW | State.QUEUED:
+                return self._first(command, now)
+            case State.SENT:
+                return self._again(command, now)
+            case State.UNKNOWN if now >= command.expires_at:  # no gateway acts then: it tells what became of it
+                return Plan(Turn(command, now, send=True))
+        return Plan(Turn(command, now))
+
+    def why_no_go(self, command: Command, now: int) -> str:
+        """Return what stands against a go now; empty: nothing. Raises `StorageError`."""
+        if command.action not in WITHHOLDING:
+            return ""
+        if self._desk.book.given_back(command.point, command.requested_at):
+            why = "the supply was asked back meanwhile"
+        else:
+            verdict = self._desk.judge(command, now)
+            why = "; ".join(verdict.refusals()) if not verdict.passed else ""
+        if why and self._is_news(command.id, why):
+            body = {"why": why[:1000]}
+            self._desk.book.tell(Entry(now, ACTOR, "go-withheld", command.id, command.region, body))
+        return why
+
+    def _first(self, command: Command, now: int) -> Plan:
+        steps: list[Step] = []
+        if command.state is not State.QUEUED:
+            if opens_at(command, now) > now:
+                ahead = [Step(Cause.WINDOW_AHEAD, ACTOR, now)] if command.state is State.APPROVED else []
+                return Plan(Turn(command, now, ahead))
+            steps.append(Step(Cause.WINDOW_OPEN, ACTOR, now))
+        if command.action in WITHHOLDING:
+            verdict = self._desk.judge(command, now)
+            if not verdict.passed:
+                return Plan(Turn(command, now, [*steps, refusal(verdict, now)]))
+        return self._sent(command, [*steps, Step(Cause.DISPATCHED, ACTOR, now)])
+
+    def _again(self, command: Command, now: int) -> Plan:
+        """Send what has no answer once more; what withholds and has no go stays."""
+        if self.why_no_go(command, now):
+            return Plan(Turn(command, now))
+        return self._sent(command, [])
+
+    def _sent(self, command: Command, steps: list[Step]) -> Plan:
+        now = self._clock()  # judging may have taken a while: a go is as old as its verdict
+        if now >= command.expires_at:
+            return self.plan(command)
+        return Plan(Turn(command, now, steps, send=True), Go(command.id, now))
+
+    def _is_news(self, name: str, why: str) -> bool:
+        with self._lock:
+            if self._told.get(name) == why:
+                return False
+            if len(self._told) >= MAX_TOLD:
+                self._told.clear()
+            self._told[name] = why
+            return True
