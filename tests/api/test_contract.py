@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from api import openapi
 from api.app import bare_app
 from api.context import put
 from tests.api.example_site import Site
+from tests.api.holding import holds
 
 EXAMPLES = 12  # for each operation
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -71,22 +71,6 @@ def test_adding_and_widening_is_welcome() -> None:
     change(new, f"{READINGS} description", "other words")
     new["paths"]["/v1/devices/{device}/readings"]["get"]["parameters"].append({"in": "query", "name": "zone"})
     assert list(openapi.narrowings(old, new)) == []
-
-
-def holds(golden: object, answer: object, path: str = "") -> None:
-    """Check that an answer has all that the golden one has; it may have more fields."""
-    if isinstance(golden, Mapping):
-        assert isinstance(answer, Mapping), path
-        for key, value in golden.items():
-            assert key in answer, f"{path}/{key}"
-            holds(value, answer[key], f"{path}/{key}")
-    elif isinstance(golden, list):
-        assert isinstance(answer, list), path
-        assert len(golden) == len(answer), path
-        for index, value in enumerate(golden):
-            holds(value, answer[index], f"{path}/{index}")
-    else:
-        assert golden == answer, path
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
