@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from metergate.relays import Relays
 from simulators.broker import Broker, find_broker
 from simulators.fleet import Simulation
 from simulators.fleet_file import Fleet, RtuTable, TcpTable
@@ -72,16 +73,24 @@ class Places(msgspec.Struct, frozen=True):
 
 
 class World:
-    """The endpoints, the broker and the publishing meters of a fleet. `start`, then `run` until told to stop."""
+    """The endpoints, the broker and the publishing meters of a fleet. `start`, then `run` until told to stop.
 
-    def __init__(self, fleet: Fleet, directory: Path, *, publish_s: float | None = None) -> None:
+    `relays` is a file that keeps how the supplies of the DLMS meters stand for the next start.
+    """
+
+    def __init__(
+        self, fleet: Fleet, directory: Path, *, publish_s: float | None = None, relays: Path | None = None
+    ) -> None:
         self._fleet = fleet
         self._simulation = Simulation(fleet, directory=directory)
         meters = make_meters(fleet) if publish_s is None else make_meters(fleet, period_s=publish_s)
         self._mqtt: list[MqttMeter] = meters
         self._broker: Broker | None = find_broker() if meters else None
+        self._relays = Relays(relays, self._simulation.dlms.meters) if relays is not None else None
 
     async def __aenter__(self) -> Self:
+        if self._relays is not None:
+            self._relays.load()
         if self._broker is not None:
             await self._broker.start()
         await self._simulation.start()
@@ -93,7 +102,13 @@ class World:
             await self._broker.stop()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Publish until `stop`; the endpoints answer as long as the world is open."""
+        """Publish until `stop`; the endpoints answer as long as the world is open. Raises `StorageError`."""
+        async with asyncio.TaskGroup() as group:
+            if self._relays is not None:
+                group.create_task(self._relays.run(stop))
+            group.create_task(self._publish(stop))
+
+    async def _publish(self, stop: asyncio.Event) -> None:
         if self._broker is None:
             await stop.wait()
             return

@@ -128,6 +128,10 @@ class Meter:
         self.supply_on = on
         self._merged = None
 
+    def off_periods(self) -> list[tuple[int, int | None]]:
+        """Return when the supply was open: from, to (us); the last has no end where it still is."""
+        return [(start, end if end != _FOR_EVER else None) for start, end in self._switched]
+
     def interrupt(self, start: int, end: int) -> None:
         """Let the network fail from `start` to `end` (us), past or to come: nothing flows meanwhile."""
         self._failed = _union([*self._failed, (start, end)], self.settings.installed_at)

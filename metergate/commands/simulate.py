@@ -9,6 +9,7 @@ import msgspec
 import uvloop
 
 from metergate.logging import configure_logging
+from metergate.relays import FILE
 from metergate.signals import stop_on_signals
 from metergate.world import Places, World, with_free_ports
 from simulators.fleet_file import load_fleet
@@ -43,7 +44,7 @@ def run_child(file: Path, directory: Path) -> None:
         stop = asyncio.Event()
         # A parent that was killed leaves a closed pipe: nothing simulated outlives it.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
-        async with World(fleet, directory, publish_s=CHILD_PUBLISH_S) as world:
+        async with World(fleet, directory, publish_s=CHILD_PUBLISH_S, relays=directory / FILE) as world:
             print(msgspec.json.encode(world.places()).decode(), flush=True)
             await world.run(stop)
 

@@ -42,8 +42,17 @@ def test_the_printed_lines_let_a_meter_go_dark_and_come_back(start: Callable[...
     wait_for(lambda: " s  readings=" in demo.text(), "the hints")
     lines = lines_of(demo.text())
     halves = next(number for number, line in enumerate(lines) if "/restore.json" in line)
-    dark, back = run(lines[:halves]), run([*lines[:4], *lines[halves:]])
+    dark = run(lines[:halves])
+    demo.process.terminate()
+    assert demo.end() == 0
+    demo = start().ready()  # the meter is as dark as it was, and the view of it as true
+    family = demo.family()
+    wait_for(lambda: " s  readings=" in demo.text(), "the hints again")
+    lines = lines_of(demo.text())
+    still = run([*lines[:3], *lines[halves - 1 : halves]])
+    back = run([*lines[:4], *lines[halves:]])
     (after_cut,), (after_payment,) = supplies(dark), supplies(back)
+    assert ANSWER.findall(still) == ["0"]
     assert (after_cut["state"], after_cut["reason"]) == ("disconnected", "debt")
     assert ANSWER.findall(dark) == ["0"]
     assert (after_payment["state"], after_payment["reason"]) == ("connected", "paid")
