@@ -5,25 +5,21 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from collector.exchange import Exchange
 from collector.links import Link
-from gateway.clock import Clock
 from gateway.keystore import KeyStore
-from gateway.lines import make_bus_meters, make_buses, make_link, open_keys
+from gateway.lines import make_link
 from gateway.master_key import make_master
-from gateway.recorder import Recorder
 from gateway.settings import GatewayFile
 from gateway.settings_bus import BusSettings
-from gateway.supply.make import make_supply
+from gateway.supply.alone import SupplyAlone
 from gateway.supply.trust_file import TrustFile
-from gateway.work import MeterWork
 from metering import timing
-from metering.model import SECOND, Block
+from metering.model import SECOND
 from metering.supply import Action, CommandMessage, Go, SupplyCommand, canonical
 from metering.supply_states import FINAL, State
-from storage.log import Log
 from trust import document as trusted
 from trust.document import Binding, Caps, Holder, TrustDocument
 from trust.keys import SigningKey
@@ -47,7 +43,7 @@ class Heard(NamedTuple):
     reply: int
 
 
-class Site:
+class Site(SupplyAlone):
     """One run of a gateway's supply control. `tables` are its file without the place of its data and its key."""
 
     def __init__(
@@ -67,26 +63,14 @@ class Site:
             _with_others(tables) | {"gateway": {"id": "gw1", "data": str(data)}, "keys": {"master": f"file:{master}"}}
         )
         self.heard: list[Heard] = []
-        self._keys = {name: SigningKey.generate() for name in PEOPLE}
+        self._people = {name: SigningKey.generate() for name in PEOPLE}
         self._bindings = {each.device: each for each in bindings}
         self._numbers = itertools.count(1)
         self._install(data)
-        self._log = Log.open(data / "log")
-        clock = Clock()
-        recorder = Recorder(self._log, clock, "gateway:gw1")
-        self.buses = make_buses(file, clock.now, lambda *_: None, self._listened)
-        self._store = open_keys(file, self._log.epoch)
-        self.meters = make_bus_meters(file, lambda *_: None, self._store)
-        self.work = MeterWork(self.buses, recorder.raise_event, self._store)
-        self._blocks: list[Block] = []
-        self.service = make_supply(
-            file.gateway, file.supply, recorder, clock, self.work, self._blocks.extend, lambda: self.meters
-        )
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        super().__init__(file, link=self._listened)
 
     def _install(self, data: Path) -> None:
-        holders = {name: Holder(name, str(key.public)) for name, key in self._keys.items()}
+        holders = {name: Holder(name, str(key.public)) for name, key in self._people.items()}
         document = TrustDocument(
             "gw1",
             1,
@@ -98,7 +82,7 @@ class Site:
             Caps(1000, 1000, 1000),
             bindings=tuple(self._bindings.values()),
         )
-        signed = sign(trusted.canonical(document), Kind.TRUST, [self._keys["dora"], self._keys["emil"]])
+        signed = sign(trusted.canonical(document), Kind.TRUST, [self._people["dora"], self._people["emil"]])
         TrustFile(data, "gw1").install(signed)
 
     def _listened(self, settings: BusSettings) -> Link:
@@ -114,20 +98,6 @@ class Site:
 
         setattr(link, "exchange", exchange)  # noqa: B010 - an ear for this measurement; no wire has a place for one
         return link
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self.service.run(self._stop))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._task is not None:
-            await self._task
-        for bus in self.buses.values():
-            await bus.close()
-        if self._store is not None:
-            self._store.close()
-        self._log.close()
 
     async def order(self, device: str, action: Action) -> tuple[float, float]:
         """Have a command approved and carried out; return when the last approval was given and when it was verified.
@@ -155,7 +125,7 @@ class Site:
         )
         body = canonical(command)
         begun = time.monotonic()
-        signed = sign(body, Kind.COMMAND, [self._keys["anna"], self._keys["ben"]])
+        signed = sign(body, Kind.COMMAND, [self._people["anna"], self._people["ben"]])
         await self.service.take(CommandMessage(command.id, body, signed, go=Go(command.id, timing.now())))
         held = self.service.account.record.held
         async with asyncio.timeout(GIVE_UP_S):

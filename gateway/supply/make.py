@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.meters import BusMeter
 from gateway.recorder import Recorder
 from gateway.settings import GatewaySettings, SupplySettings
-from gateway.supply.executor import Executor
+from gateway.supply.executor import POLL_S, VERIFY_S, Executor
 from gateway.supply.outside import Outside
 from gateway.supply.record import Record
 from gateway.supply.service import SupplyService
@@ -27,6 +27,11 @@ MAX_REASON = 200  # characters of a lock-out's reason
 logger = structlog.get_logger(__name__)
 
 
+def told(step: str) -> None:
+    """Note a step of a command at its meter."""
+    logger.debug("supply command", step=step)
+
+
 def make_supply(
     gateway: GatewaySettings,
     settings: SupplySettings,
@@ -35,8 +40,12 @@ def make_supply(
     work: MeterWork,
     take: Callable[[list[Block]], None],
     meters: Callable[[], dict[str, BusMeter]],
+    *,
+    verify_s: float = VERIFY_S,
+    poll_s: float = POLL_S,
+    on_step: Callable[[str], None] = told,
 ) -> SupplyService:
-    """Return the supply control of a gateway.
+    """Return the supply control of a gateway; the last three are the executor's.
 
     Raises:
         ConfigError: the trust document on its disk cannot be used.
@@ -52,7 +61,9 @@ def make_supply(
             work,
             take,
             lambda: digest_key(folder / "digest.key"),
-            on_step=lambda step: logger.debug("supply command", step=step),
+            verify_s=verify_s,
+            poll_s=poll_s,
+            on_step=on_step,
         ),
         recorder,
         Outside(

@@ -2,29 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from collector.dlt645_profile import load_dlt645_profile
 from gateway.clock import Clock
 from gateway.keystore import KeyStore
-from gateway.lines import make_bus_meters, make_buses, open_keys
 from gateway.master_key import make_master
-from gateway.recorder import Recorder
 from gateway.settings import GatewayFile
-from gateway.supply.executor import Executor
+from gateway.supply.alone import SupplyAlone
 from gateway.supply.items import Held
-from gateway.supply.outside import Outside
-from gateway.supply.record import Record
-from gateway.supply.service import SupplyService
 from gateway.supply.trust_file import TrustFile
-from gateway.work import MeterWork
 from metering import timing
-from metering.model import SECOND, Block, Event, JournalEntry
+from metering.model import SECOND, Event, JournalEntry
 from metering.supply import Action, CommandMessage, Go, SupplyCommand, canonical
 from metering.supply_states import State
 from simulators.dlms_meter import DlmsMeter, DlmsSettings
@@ -39,7 +33,6 @@ from simulators.models import load_model
 from simulators.registers import MeterRegisters
 from simulators.unit import Unit
 from storage.codec import unpack
-from storage.log import Log
 from storage.log import Record as LogRecord
 from trust import document as trusted
 from trust.document import Binding, Caps, Holder, Service, TrustDocument
@@ -204,7 +197,7 @@ class Desk:
         return CommandMessage(command.id, body, signed, go=Go(command.id, timing.now()) if go else None)
 
 
-class Edge:
+class Edge(SupplyAlone):
     """One run of the gateway's supply control."""
 
     def __init__(
@@ -213,62 +206,18 @@ class Edge:
         street: Street,
         desk: Desk,
         *,
-        on_step: Any = lambda _: None,  # noqa: ANN401 - a callback
+        on_step: Callable[[str], None] = lambda _: None,
         verify_s: float = 3.0,
         dry_run: bool = False,
         clock: Clock | None = None,
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         keys_of(data)
-        file = GatewayFile.model_validate(tables(data, street.ports))
+        desk.install(data)
+        made = tables(data, street.ports) | {"supply": {"dry_run": dry_run}}
         self.desk = desk
-        self.log = Log.open(data / "log")
-        self.clock = clock or Clock()
-        self.recorder = Recorder(self.log, self.clock, "gateway:gw1", commit_every_s=0.2)
-        self.buses = make_buses(file, self.clock.now, lambda *_: None)
-        self.keys = open_keys(file, self.log.epoch)
-        self.meters = make_bus_meters(file, lambda *_: None, self.keys)
-        self.blocks: list[Block] = []
-        self.lockout = ""
-        executor = Executor(
-            MeterWork(self.buses, self.recorder.raise_event, self.keys),
-            self.blocks.extend,
-            lambda: b"digest",
-            verify_s=verify_s,
-            poll_s=0.1,
-            on_step=on_step,
-        )
-        self.service = SupplyService(
-            Record(data / "supply" / "record"),
-            desk.install(data),
-            executor,
-            self.recorder,
-            Outside(
-                self.meters.get,
-                lambda: len(self.meters),
-                self.clock.now,
-                lambda: not self.clock.suspect,
-                lambda: self.lockout,
-                dry_run,
-            ),
-        )
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self.service.run(self._stop))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._task is not None:
-            await self._task
-        for bus in self.buses.values():
-            await bus.close()
-        if self.keys is not None:
-            self.keys.close()
-        await self.recorder.commit()
-        self.log.close()
+        file = GatewayFile.model_validate(made)
+        super().__init__(file, clock=clock, verify_s=verify_s, poll_s=0.1, on_step=on_step)
 
     async def order(self, device: str, action: Action, *signers: str, go: bool = True, **changes: Any) -> Held:  # noqa: ANN401 - any field
         """Give a command, and wait for its end."""

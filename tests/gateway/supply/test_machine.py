@@ -308,7 +308,7 @@ TestShort.settings = settings(
 
 
 @pytest.mark.soak
-class TestLong(Supply.TestCase):  # type: ignore[name-defined,misc]
+class TestLong(Supply.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes this class as it runs
     settings = settings(
         max_examples=1_500,
         stateful_step_count=60,

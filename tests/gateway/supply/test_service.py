@@ -218,7 +218,7 @@ async def test_a_go_that_is_asked_for_lets_it_act(place: Street, tmp_path: Path)
 async def test_a_locked_gateway_withholds_nothing_and_gives_back(place: Street, tmp_path: Path):
     async with Edge(tmp_path, place, Desk(place)) as edge:
         await edge.order("modbus", A.DISCONNECT)
-        edge.lockout = "the key switch is turned"
+        (tmp_path / "lockout").write_text("the key switch is turned\n")
         found = await edge.order("dlms", A.DISCONNECT)
         assert (found.state, place.on("dlms")) == (State.REFUSED_BY_GUARD, True)
         assert "the key switch is turned" in found.why

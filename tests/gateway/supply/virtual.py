@@ -88,7 +88,7 @@ class World:
         self._put = self.record.put
         self.record.put = self._written  # type: ignore[method-assign]  # a crash lies before and after it
         executor = Executor(
-            Wire(),  # type: ignore[arg-type]
+            Wire(),  # type: ignore[arg-type]  # no wire is there: it gives each conversation its turn
             lambda _: None,
             lambda: b"digest",
             verify_s=VERIFY_S,
@@ -104,8 +104,8 @@ class World:
             self.record,
             self._install(self.folder),
             executor,
-            Notes(self),  # type: ignore[arg-type]
-            Outside(known.get, lambda: 12, self.now, lambda: self.trusted, lambda: self.lockout, dry),  # type: ignore[arg-type]
+            Notes(self),  # type: ignore[arg-type]  # no log is there: it keeps what would be told
+            Outside(known.get, lambda: 12, self.now, lambda: self.trusted, lambda: self.lockout, dry),  # type: ignore[arg-type]  # no buses either
         )
         self.loop = Loop(self)
         self.loop.set_exception_handler(self._failed)
@@ -133,7 +133,7 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # its death is what is tested
             with contextlib.suppress(RuntimeError):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()  # type: ignore[union-attr]  # a task that runs has one
         self.loop.close()
 
     def step(self, name: str) -> None:
