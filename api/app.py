@@ -26,6 +26,7 @@ from api.routes import (
     kpi,
     readings,
     reads,
+    region_holds,
     registers,
     registry,
 )
@@ -100,6 +101,7 @@ def bare_app() -> FastAPI:
         commands,
         audit,
         registers,
+        region_holds,
     ):
         app.include_router(routes.router)
     app.add_middleware(Guard)

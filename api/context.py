@@ -7,6 +7,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 
 from headend.fleet import Fleet
+from headend.policy.office import RegisterOffice
 from headend.readings import NotFoundError
 from headend.service import Office
 
@@ -33,6 +34,14 @@ def fleet(request: Request) -> Fleet:
     found = cast("Fleet | None", request.app.state.fleet)
     if found is None:
         raise NotFoundError("this site has no fleet: gateways belong to a head-end")
+    return found
+
+
+def registers(request: Request) -> RegisterOffice:
+    """Return the registers of this app; `NotFoundError` where it has none."""
+    found = office(request).registers
+    if found is None:
+        raise NotFoundError("this site has no registers: they belong to a head-end")
     return found
 
 

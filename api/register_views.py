@@ -1,5 +1,6 @@
 """Entries of registers and collections' facts as they are answered. Instants become RFC 3339 text."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -12,12 +13,14 @@ from metering.timing import to_rfc3339
 class EntryView(msgspec.Struct):
     """An entry of a register, in force from `since` until before `until` (null: until further notice).
 
-    `state`: to-come, in-force, end-asked (in force, until another person confirms its end) or ended. `added_by`,
-    `end_asked_by` and `ended_by` read `token:<id>`; an entry that ended by itself has an empty `ended_by`.
+    A hold of a whole region has that one and an empty `point`. `state`: to-come, in-force, end-asked (in force, until
+    another person confirms its end) or ended. `added_by`, `end_asked_by` and `ended_by` read `token:<id>`; an entry
+    that ended by itself has an empty `ended_by`.
     """
 
     kind: str
     point: str
+    region: str | None
     id: str
     name: str
     state: Literal["to-come", "in-force", "end-asked", "ended"]
@@ -88,6 +91,7 @@ def entry_view(kept: Kept, now: int) -> EntryView:
     return EntryView(
         entry.kind,
         entry.point,
+        entry.region or None,
         entry.id,
         entry.name,
         _state(kept, now),
@@ -103,6 +107,11 @@ def entry_view(kept: Kept, now: int) -> EntryView:
         kept.end_reason,
         kept.ended_by,
     )
+
+
+def page_view(found: Sequence[Kept], after: str, now: int) -> EntriesPage:
+    """Return a page of entries as it is answered at an instant."""
+    return EntriesPage([entry_view(each, now) for each in found], after or None)
 
 
 def facts_view(facts: CollectionFacts) -> FactsView:

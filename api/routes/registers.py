@@ -7,16 +7,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.auth import Admin, Collector, Overseer
 from api.collection_facts import FactsBody
-from api.context import ask, office
+from api.context import ask, registers
 from api.parameters import Identity, Instant, Pages, Strict, no_parameters
-from api.problems import ProblemError, responses
-from api.register_views import EntriesOfPoint, EntriesPage, EntryView, FactsView, entry_view, facts_view
+from api.problems import bad, responses
+from api.register_views import EntriesOfPoint, EntriesPage, EntryView, FactsView, entry_view, facts_view, page_view
 from api.render import encode
 from api.schemas import json_answer
 from headend.policy.facts import LATEST, Entry, RegisterKind
-from headend.policy.office import RegisterOffice, actor
+from headend.policy.office import actor
 from headend.policy.registers import Kept
-from headend.readings import NotFoundError
 
 router = APIRouter(prefix="/v1", tags=["registers"])
 
@@ -55,6 +54,12 @@ class PutEntry(BaseModel):
     source: Line = ""
     detail: dict[Word, Line] = Field(default_factory=dict, max_length=16)
 
+    def starts(self) -> int:
+        """Return from when on it counts. Raises `ProblemError`: nobody said."""
+        if self.since is None:
+            raise bad("since", "say from when on it counts")
+        return self.since
+
 
 class EntryPages(Pages):
     """Which entries, and how many at once."""
@@ -73,14 +78,13 @@ async def entries(
     request: Request, grant: Overseer, kind: RegisterKind, pages: Annotated[EntryPages, Query()]
 ) -> Response:
     """List a register's entries in the order of meter points and ids."""
-    desk = _registers(request)
+    desk = registers(request)
 
     def page() -> tuple[list[Kept], str]:
         return desk.page(grant, kind, pages.cursor, pages.limit, ended=pages.ended)
 
     found, after = await ask(request, page)
-    now = desk.clock()
-    return _json({"entries": [entry_view(each, now) for each in found], "next": after or None})
+    return _json(page_view(found, after, desk.clock()))
 
 
 @router.get(
@@ -90,8 +94,8 @@ async def entries(
 )
 async def entries_of_point(request: Request, grant: Overseer, kind: RegisterKind, point: Identity) -> Response:
     """Give all entries of a meter point in a register, ended ones too."""
-    found = await ask(request, _registers(request).of_point, grant, kind, point)
-    now = _registers(request).clock()
+    found = await ask(request, registers(request).of_point, grant, kind, point)
+    now = registers(request).clock()
     return _json({"entries": [entry_view(each, now) for each in found]})
 
 
@@ -100,11 +104,9 @@ async def put_entry(
     request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity, body: PutEntry
 ) -> Response:
     """Add an entry. It does not change: end it, and add another."""
-    since, until = body.since, body.until
-    if since is None:
-        raise ProblemError(400, "bad-parameter", "since: say from when on it counts")
+    since, until = body.starts(), body.until
     made = Entry(entry, kind, point, body.name, since, until, body.reason, body.source, actor(grant), body.detail)
-    return _entry(request, await ask(request, _registers(request).add, grant, made))
+    return _entry(request, await ask(request, registers(request).add, grant, made))
 
 
 @router.delete("/registers/{kind}/{point}/{entry}", responses=_ENTRY)
@@ -112,38 +114,31 @@ async def end_entry(
     request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity, why: Annotated[Why, Query()]
 ) -> Response:
     """Ask that an entry ends: it counts until another person confirms, and stays in the history."""
-    return _entry(request, await ask(request, _registers(request).end, grant, kind, point, entry, why.reason))
+    return _entry(request, await ask(request, registers(request).end, grant, kind, point, entry, why.reason))
 
 
 @router.post("/registers/{kind}/{point}/{entry}/confirm", dependencies=_ONE, responses=_ENTRY)
 async def confirm_end(request: Request, grant: Admin, kind: RegisterKind, point: Identity, entry: Identity) -> Response:
     """End an entry whose end another person asked for in the last 24 hours."""
-    return _entry(request, await ask(request, _registers(request).confirm, grant, kind, point, entry))
+    return _entry(request, await ask(request, registers(request).confirm, grant, kind, point, entry))
 
 
 @router.get("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS)
 async def facts(request: Request, grant: Overseer, point: Identity) -> Response:
     """Give what collections pushed last of a meter point."""
-    return _json(facts_view(await ask(request, _registers(request).facts, grant, point)))
+    return _json(facts_view(await ask(request, registers(request).facts, grant, point)))
 
 
 @router.put("/collections/{point}/facts", dependencies=_ONE, responses=_FACTS)
 async def put_facts(request: Request, grant: Collector, point: Identity, body: FactsBody) -> Response:
     """Take what collections knows of a debt as of `at`, in the place of what it said before."""
     said = body.facts()
-    await ask(request, _registers(request).put_facts, grant, point, said)
+    await ask(request, registers(request).put_facts, grant, point, said)
     return _json(facts_view(said))
 
 
-def _registers(request: Request) -> RegisterOffice:
-    found = office(request).registers
-    if found is None:
-        raise NotFoundError("this site has no registers: they belong to a head-end")
-    return found
-
-
 def _entry(request: Request, kept: Kept) -> Response:
-    return _json(entry_view(kept, _registers(request).clock()))
+    return _json(entry_view(kept, registers(request).clock()))
 
 
 def _json(value: object) -> Response:

@@ -59,7 +59,7 @@ class PolicyDesk:
         if rules is None:
             return _refused(_no_rules(command.point, region, customer), now)
         known, heard = self._gather(command, facts)
-        entries = self._registers.of_point(command.point, now)
+        entries = self._registers.of_point(command.point, region, now)
         verdict = rules.judge(Question(command.point, zone, command.reason, now, known, entries))
         return msgspec.structs.replace(
             verdict, passed=verdict.passed and heard.passed, results=(*verdict.results, heard)

@@ -57,7 +57,8 @@ class Entry(msgspec.Struct, frozen=True):
     """An entry of a register: it counts from `since` until before `until` (None: until further notice).
 
     `name` says what it is (life-support, medical, vulnerable; weather, manual; ...). `detail` has plain strings, as
-    `low_c` and `high_c` of a forecast, which was made at `since`.
+    `low_c` and `high_c` of a forecast, which was made at `since`. A hold without a meter point is for all those of a
+    region (a path such as `js/nj`).
     """
 
     id: str
@@ -70,6 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
     source: str
     by: str
     detail: dict[str, str] = {}
+    region: str = ""
 
     def counts(self, now: int) -> bool:
         """Tell whether it counts at an instant."""

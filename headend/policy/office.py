@@ -51,33 +51,45 @@ class RegisterOffice:
 
     def add(self, grant: Grant, entry: Entry) -> Kept:
         """Add an entry. Its `by` is the grant's own."""
-        region = self._region(grant, entry.point)
-        if entry.until is not None and entry.until <= entry.since:
-            raise BadRequestError("until", "it lies after since")
-        try:
-            return self._registers.add(entry, region, self.clock())
-        except RegisterError as error:
-            raise BadRequestError("id", str(error)) from None
+        return self._add(entry, self._region(grant, entry.point))
 
     def end(self, grant: Grant, kind: RegisterKind, point: str, name: str, reason: str) -> Kept:
         """Ask that an entry ends, which another person confirms."""
-        region = self._region(grant, point)
-        try:
-            return self._registers.end(kind, point, name, _by(grant, region), reason, self.clock())
-        except KeyError:
-            raise NotFoundError(f"there is no entry {name}") from None
-        except RegisterError as error:
-            raise BadRequestError("id", str(error)) from None
+        return self._end((kind, point, name), _by(grant, self._region(grant, point)), reason)
 
     def confirm(self, grant: Grant, kind: RegisterKind, point: str, name: str) -> Kept:
         """End an entry whose end another person asked for."""
-        region = self._region(grant, point)
-        try:
-            return self._registers.confirm(kind, point, name, _by(grant, region), self.clock())
-        except KeyError:
-            raise NotFoundError(f"there is no entry {name}") from None
-        except RegisterError as error:
-            raise BadRequestError("id", str(error)) from None
+        return self._confirm((kind, point, name), _by(grant, self._region(grant, point)))
+
+    # --- of whole regions ---------------------------------------------------------------------------------------------
+
+    def holds_of_regions(self, grant: Grant, cursor: str, limit: int, *, ended: bool) -> tuple[list[Kept], str]:
+        """Return holds of regions in sight by their ids, and the next page's cursor, as `page` does."""
+        found = self._registers.of_regions(cursor, limit, None if ended else self.clock())
+        after = found[-1].entry.id if len(found) == limit else ""
+        return [each for each in found if covers(grant.regions, each.entry.region)], after
+
+    def hold_region(self, grant: Grant, entry: Entry) -> Kept:
+        """Add a hold for a region."""
+        if not covers(grant.regions, entry.region):
+            raise NotFoundError(f"there is no region {entry.region}")
+        return self._add(entry, entry.region)
+
+    def end_of_region(self, grant: Grant, name: str, reason: str) -> Kept:
+        """Ask that a region's hold ends, which another person confirms."""
+        return self._end(("hold", "", name), _by(grant, self._held_region(grant, name)), reason)
+
+    def confirm_of_region(self, grant: Grant, name: str) -> Kept:
+        """End a region's hold whose end another person asked for."""
+        return self._confirm(("hold", "", name), _by(grant, self._held_region(grant, name)))
+
+    def _held_region(self, grant: Grant, name: str) -> str:
+        found = self._registers.get("hold", "", name)
+        if found is None or not covers(grant.regions, found.entry.region):
+            raise NotFoundError(f"there is no entry {name}")
+        return found.entry.region
+
+    # --- collections' word --------------------------------------------------------------------------------------------
 
     def put_facts(self, grant: Grant, point: str, facts: CollectionFacts) -> None:
         """Keep what collections says of a meter point."""
@@ -94,6 +106,30 @@ class RegisterOffice:
         if found is None:
             raise NotFoundError(f"collections has said nothing of the meter point {point}")
         return found
+
+    def _add(self, entry: Entry, region: str) -> Kept:
+        if entry.until is not None and entry.until <= entry.since:
+            raise BadRequestError("until", "it lies after since")
+        try:
+            return self._registers.add(entry, region, self.clock())
+        except RegisterError as error:
+            raise BadRequestError("id", str(error)) from None
+
+    def _end(self, key: tuple[RegisterKind, str, str], by: By, reason: str) -> Kept:
+        try:
+            return self._registers.end(*key, by, reason, self.clock())
+        except KeyError:
+            raise NotFoundError(f"there is no entry {key[2]}") from None
+        except RegisterError as error:
+            raise BadRequestError("id", str(error)) from None
+
+    def _confirm(self, key: tuple[RegisterKind, str, str], by: By) -> Kept:
+        try:
+            return self._registers.confirm(*key, by, self.clock())
+        except KeyError:
+            raise NotFoundError(f"there is no entry {key[2]}") from None
+        except RegisterError as error:
+            raise BadRequestError("id", str(error)) from None
 
     def _sees(self, grant: Grant, point: str) -> bool:
         found = self._points.point(point)

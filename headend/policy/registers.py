@@ -20,6 +20,7 @@ from metering.model import SECOND
 
 CONFIRM_WITHIN_S = 24 * 3600  # after which an end has to be asked for anew
 MAX_ENTRIES = 100  # of one meter point, kind and name that have not ended: no others keep one out
+_TOLD = ("id", "name", "since", "until", "reason", "source", "detail")
 _FIELDS = tuple(each for each in Entry.__struct_fields__ if each != "detail")
 _detail = msgspec.json.Decoder(dict[str, str])
 
@@ -59,10 +60,13 @@ class Registers:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def of_point(self, point: str, now: int) -> list[Entry]:
-        """Return the entries of a meter point that count now."""
+    def of_point(self, point: str, region: str, now: int) -> list[Entry]:
+        """Return the entries of a meter point, and the holds of the regions that it lies in, that count now."""
+        parts = region.split("/")
+        regions = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        own = sa.or_(table.c.point == point, sa.and_(table.c.point == "", table.c.region.in_(regions)))
         until = sa.or_(table.c.until.is_(None), table.c.until > now)
-        return [each.entry for each in self._select(table.c.point == point, table.c.since <= now, until)]
+        return [each.entry for each in self._select(own, table.c.since <= now, until)]
 
     def history(self, kind: RegisterKind, point: str) -> list[Kept]:
         """Return all entries of a meter point in a register, ended ones too, the oldest first."""
@@ -73,10 +77,17 @@ class Registers:
         point, name = after
         where = [
             table.c.kind == kind,
+            table.c.point != "",
             sa.or_(table.c.point > point, sa.and_(table.c.point == point, table.c.id > name)),
         ]
         where += [sa.or_(table.c.until.is_(None), table.c.until > now)] if now is not None else []
         return self._select(*where, order=(table.c.point, table.c.id), limit=limit)
+
+    def of_regions(self, after: str, limit: int, now: int | None) -> list[Kept]:
+        """Return holds of whole regions after an id, by ids; those that have not ended at `now`, or all (None)."""
+        where = [table.c.kind == "hold", table.c.point == "", table.c.id > after]
+        where += [sa.or_(table.c.until.is_(None), table.c.until > now)] if now is not None else []
+        return self._select(*where, order=(table.c.id,), limit=limit)
 
     def get(self, kind: RegisterKind, point: str, name: str) -> Kept | None:
         """Return an entry; None where there is none."""
@@ -124,13 +135,18 @@ def _add(connection: sa.Connection, entry: Entry, region: str, now: int) -> Kept
         if msgspec.structs.replace(found.entry, by=entry.by) == entry and not found.ended_by:
             return found
         raise RegisterError(f"the entry {entry.id} is there already and says something else: choose another id")
-    where = [table.c.point == entry.point, table.c.kind == entry.kind, table.c.name == entry.name]
+    where = [
+        table.c.point == entry.point,
+        table.c.region == entry.region,
+        table.c.kind == entry.kind,
+        table.c.name == entry.name,
+    ]
     where.append(sa.or_(table.c.until.is_(None), table.c.until > now))
     if connection.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one() >= MAX_ENTRIES:
         raise RegisterError(f"{MAX_ENTRIES} entries named {entry.name} have not ended there, and it takes no more")
     kept = Kept(entry, now)
     connection.execute(sa.insert(table).values(_row(kept)))
-    body = {name: getattr(entry, name) for name in ("id", "name", "since", "until", "reason", "source", "detail")}
+    body = {name: getattr(entry, name) for name in _TOLD}
     append(connection, [_told(now, entry.by, f"register-{entry.kind}-added", entry, region, body)])
     return kept
 
@@ -189,7 +205,7 @@ def _change(connection: sa.Connection, kept: Kept) -> None:
 
 
 def _told(now: int, actor: str, kind: str, entry: Entry, region: str, body: Mapping[str, object]) -> AuditEntry:
-    return AuditEntry(now, actor, kind, entry.point, region, body)
+    return AuditEntry(now, actor, kind, entry.point or entry.region, region, body)
 
 
 def _get(connection: sa.Connection, kind: RegisterKind, point: str, name: str) -> Kept | None:

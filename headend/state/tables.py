@@ -209,6 +209,7 @@ register_entries = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("by", sa.Text, nullable=False),  # who added it
     sa.Column("detail", sa.Text, nullable=False),  # JSON: plain strings
+    sa.Column("region", sa.Text, nullable=False, index=True),  # of a hold for all of a region; empty: for a meter point
     sa.Column("added_at", sa.BigInteger, nullable=False),
     sa.Column("end_asked_by", sa.Text, nullable=False),  # who asked for its end; empty: nobody
     sa.Column("end_asked_person", sa.Text, nullable=False),  # whose token that is

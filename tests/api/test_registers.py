@@ -65,6 +65,23 @@ def test_what_is_wrong_with_an_entry_is_named(site: Site) -> None:
     assert ask(site, admin, "DELETE", PATH)[0] == 400
 
 
+def test_a_hold_of_a_region_is_entered_shown_and_ended_by_two(site: Site) -> None:
+    first, second, reader = site.token("admin"), site.token("admin", person="ben"), site.token("audit:read")
+    hold = {"name": "weather", "region": "js/nj", "since": "2026-10-01T00:00:00Z", "reason": "42 degrees"}
+    path = "/v1/region-holds/heat-1"
+    status, entered = ask(site, first, "PUT", path, hold)
+    assert (status, entered["point"], entered["region"], entered["state"]) == (200, "", "js/nj", "in-force")
+    assert ask(site, reader, "GET", "/v1/region-holds")[1]["entries"] == [entered]
+    abroad = site.token("admin", "audit:read", regions=["elsewhere"])
+    assert ask(site, abroad, "GET", "/v1/region-holds")[1]["entries"] == []
+    for method, where in (("PUT", path), ("DELETE", f"{path}?reason=x"), ("POST", f"{path}/confirm")):
+        assert ask(site, abroad, method, where, hold)[0] == 404
+    assert ask(site, first, "DELETE", f"{path}?reason=cooler")[1]["state"] == "end-asked"
+    assert ask(site, first, "POST", f"{path}/confirm")[0] == 400
+    assert ask(site, second, "POST", f"{path}/confirm")[1]["state"] == "ended"
+    assert ask(site, first, "PUT", "/v1/region-holds/all", hold | {"region": ""})[0] == 400
+
+
 def test_collections_pushes_what_it_knows_and_never_goes_back(site: Site) -> None:
     collections = site.token("commands:request", regions=["js/nj"])
     path = "/v1/collections/p1/facts"

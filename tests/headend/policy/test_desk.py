@@ -134,6 +134,13 @@ def test_a_protection_that_was_entered_since_stops_what_was_allowed(state: State
     assert refusals(policy) == ["not protected: life-support since 2026-11-24, rule uk-5"]
 
 
+def test_a_hold_of_the_region_stops_what_was_allowed(state: State):
+    policy = desk(state)
+    Registers(state).add(Entry("h1", "hold", "", "weather", NOW, None, "frost", "", "t", region="uk"), "uk", NOW)
+    Registers(state).add(Entry("h2", "hold", "", "flood", NOW, None, "", "", "t", region="uk/dev"), "uk/dev", NOW)
+    assert refusals(policy) == ["no hold: weather (frost), rule uk-6"]
+
+
 def test_a_dispute_that_collections_pushed_stands_whatever_a_request_says(state: State):
     policy, book = desk(state), FactsBook(state)
     pushed = msgspec.structs.replace(FACTS, at=FACTS.at - 3600 * SECOND, disputed=True)

@@ -29,10 +29,35 @@ def test_an_entry_counts_from_its_since_until_its_end(state: State):
     registers = Registers(state)
     registers.add(LIFE, "js", NOW)
     registers.add(HOLD, "js", NOW)
-    assert registers.of_point("p1", NOW) == [LIFE, HOLD]
-    assert registers.of_point("p1", NOW + 60 * SECOND) == [LIFE]
-    assert registers.of_point("p1", NOW - 1) == []
-    assert registers.of_point("p2", NOW) == []
+    assert registers.of_point("p1", "js/nj", NOW) == [LIFE, HOLD]
+    assert registers.of_point("p1", "js/nj", NOW + 60 * SECOND) == [LIFE]
+    assert registers.of_point("p1", "js/nj", NOW - 1) == []
+    assert registers.of_point("p2", "js/nj", NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "region", "counts"),
+    [
+        ("js", "js/nj/st1", True),
+        ("js/nj", "js/nj/st1", True),
+        ("js/nj/st1", "js/nj/st1", True),
+        ("js/nj/st1/a", "js/nj/st1", False),
+        ("js/n", "js/nj/st1", False),
+        ("nj", "js/nj/st1", False),
+    ],
+)
+def test_a_hold_of_a_region_counts_at_all_its_meter_points(state: State, held: str, region: str, counts: bool):  # noqa: FBT001 - a column of the table
+    registers = Registers(state)
+    hold = msgspec.structs.replace(HOLD, point="", region=held)
+    registers.add(hold, held, NOW)
+    assert registers.of_point("p1", region, NOW) == ([hold] if counts else [])
+    assert registers.page("hold", ("", ""), 10, None) == []
+    assert [each.entry for each in registers.of_regions("", 10, NOW)] == [hold]
+    registers.end("hold", "", "h1", ANNA, "mild again", NOW)
+    registers.confirm("hold", "", "h1", BEN, NOW + 1)
+    assert registers.of_point("p1", region, NOW + 1) == []
+    assert registers.of_regions("", 10, NOW + 1) == []
+    assert [link.subject for link in Trail(state).all()] == [held] * 3
 
 
 def test_the_same_entry_again_adds_nothing_and_another_under_its_id_is_refused(state: State):
@@ -55,10 +80,10 @@ def test_an_entry_of_any_register_ends_early_only_when_another_person_confirms(s
     for same in (ANNA, By("token:cc", "anna", "js")):
         with pytest.raises(RegisterError, match="anna asked for the end of this entry and does not confirm it"):
             registers.confirm(kind, "p1", "e1", same, NOW + 1)
-    assert registers.of_point("p1", NOW + 1) == [entry]
+    assert registers.of_point("p1", "js/nj", NOW + 1) == [entry]
     ended = registers.confirm(kind, "p1", "e1", BEN, NOW + 2)
     assert (ended.end_asked_by, ended.ended_by, ended.end_reason) == ("token:aa", "token:bb", "moved away")
-    assert registers.of_point("p1", NOW + 2) == []
+    assert registers.of_point("p1", "js/nj", NOW + 2) == []
     assert told(state) == [
         ("token:aa", f"register-{kind}-added"),
         ("token:aa", f"register-{kind}-end-asked"),
@@ -88,7 +113,7 @@ def test_no_change_of_an_entry_weakens_it(state: State):
     for change in weaker:
         with pytest.raises(RegisterError, match="says something else"):
             registers.add(msgspec.structs.replace(LIFE, **change), "js", NOW)
-    assert registers.of_point("p1", NOW + SECOND) == [LIFE]
+    assert registers.of_point("p1", "js/nj", NOW + SECOND) == [LIFE]
 
 
 def test_other_entries_keep_no_protection_out(state: State, monkeypatch: pytest.MonkeyPatch):
@@ -113,7 +138,7 @@ def test_an_end_that_was_asked_for_long_ago_is_asked_for_anew(state: State):
         registers.confirm("protected", "p1", "e1", BEN, later)
     registers.end("protected", "p1", "e1", BEN, "moved away", later)
     registers.confirm("protected", "p1", "e1", ANNA, later)
-    assert registers.of_point("p1", later) == []
+    assert registers.of_point("p1", "js/nj", later) == []
 
 
 def test_what_is_not_there_cannot_end(state: State):

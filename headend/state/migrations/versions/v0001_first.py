@@ -328,6 +328,7 @@ def _policy() -> None:
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("by", sa.Text, nullable=False),
         sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("region", sa.Text, nullable=False, index=True),
         sa.Column("added_at", sa.BigInteger, nullable=False),
         sa.Column("end_asked_by", sa.Text, nullable=False),
         sa.Column("end_asked_person", sa.Text, nullable=False),
