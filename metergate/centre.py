@@ -185,7 +185,12 @@ def _office(
         None,
         lambda: problems(inbox, intake, kept.projection),
         moduli=Turnovers(kept.registry, file.headend.profiles),
-        measures=[lambda: measures(inbox, intake, kept.projection), desk.measures, sender.measures],
+        measures=[
+            lambda: measures(inbox, intake, kept.projection),
+            desk.measures,
+            sender.measures,
+            *([sent.supply.measures] if sent.supply is not None else []),
+        ],
         collection=desk,
         keys=sent.keys,
         configurations=sent.configurations,

@@ -167,7 +167,7 @@ def build_office(parts: Parts) -> "Office":
         parts.gateway.read_now,
         lambda: health.problems(parts),
         moduli=moduli_of(site),
-        measures=[lambda: health.measures(parts), desk.measures],
+        measures=[lambda: health.measures(parts), desk.measures, supply.desk.measures],
         set_clock=set_clock,
         collection=desk,
         audit=supply.audit,

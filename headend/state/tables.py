@@ -282,6 +282,13 @@ commands = sa.Table(
     sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
 )
 
+reminded = sa.Table(
+    "reminded",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),  # a command or a campaign that waits for a signature
+    sa.Column("at", sa.BigInteger, nullable=False),  # when an alert told so
+)
+
 campaigns = sa.Table(
     "campaigns",
     metadata,

@@ -16,6 +16,7 @@ from headend.supply.command import Command
 from headend.supply.steps import AT_ONCE, Step, advanced, command_of, move, row_of
 from headend.supply.told import telling
 from headend.supply.turns import Turns
+from headend.supply.unsigned import Unsigned
 from headend.webhooks import Outgoing, enqueue
 from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, State
@@ -61,6 +62,7 @@ class Book:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.turns = Turns(database)
+        self.unsigned = Unsigned(database)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

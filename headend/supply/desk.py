@@ -3,10 +3,11 @@
 All methods block. What is sent, and what comes back, is `dispatch`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
 
+from headend.measures import Measure
 from headend.policy.facts import Verdict
 from headend.readings import NotFoundError
 from headend.registry import covers
@@ -20,15 +21,18 @@ from headend.supply.outage import Kept, Outage
 from headend.supply.policy import Policy
 from headend.supply.requests import Parts, Requests
 from headend.supply.sight import Sight, inside
-from headend.supply.signatures import Signatures, Trust
+from headend.supply.signatures import NotAcceptedError, Signatures, Trust
 from headend.supply.thresholds import Limits
 from headend.supply.views import CommandsMade, CommandsPage, CommandView, SupplyView, command_view, supply_view
 from headend.tokens import Grant
 from metering import timing
+from metering.model import SECOND
 from metering.ports import Registry
-from metering.supply_states import Cause
+from metering.supply_states import Cause, State
 from trust.keys import SigningKey
 from trust.sheet import Sheet
+
+LOOK_S = 10  # between two looks for what waits for a signature
 
 
 class SupplyDesk:
@@ -50,6 +54,7 @@ class SupplyDesk:
         self.outage = outage
         self._registry = registry
         self._clock = clock
+        self._reminded_at = 0
         self._sight = Sight(book)
         self._judge = Judge(registry, policy)
         maker = Maker(registry, trust)
@@ -67,6 +72,18 @@ class SupplyDesk:
     def join(self) -> int:
         """Let what went ahead without the state join it; return how many did. Raises `StorageError`."""
         return self.outage.join(self.book) if self.outage is not None else 0
+
+    def remind(self) -> int:
+        """Tell of what gives back and waits for a signature, every LOOK_S; return how many. Raises `StorageError`."""
+        now = self._clock()
+        if 0 <= now - self._reminded_at < LOOK_S * SECOND:
+            return 0
+        self._reminded_at = now
+        return self.book.unsigned.remind(now)
+
+    def measures(self) -> Iterator[Measure]:
+        """Yield what waits for a signature, while the state can tell."""
+        yield from self.book.unsigned.measures(self._clock())
 
     def judge(self, command: Command, now: int) -> Verdict:
         """Return what policy says of a command that withholds. Raises `StorageError`."""
@@ -113,7 +130,7 @@ class SupplyDesk:
         where += [table.c.state == state] if state else []
         found = self.book.page(cursor, limit + 1, where)
         more = found[limit - 1].id if len(found) > limit else None
-        return CommandsPage([command_view(each) for each in found[:limit]], more)
+        return CommandsPage([command_view(each, self._missing(each)) for each in found[:limit]], more)
 
     def supply(self, grant: Grant, point: str) -> SupplyView:
         """Return how the supply stands at a meter point. Raises `NotFoundError`."""
@@ -121,6 +138,15 @@ class SupplyDesk:
         if found is None or not covers(grant.regions, found.region):
             raise NotFoundError(f"there is no meter point {point}")
         return supply_view(point, self.book.telling(point), self._clock())
+
+    def _missing(self, command: Command) -> list[str]:
+        """Return what a command in a list waits for; a campaign's signatures are not judged for each of its own."""
+        if command.campaign and command.state is State.AWAITING_APPROVAL:
+            return [f"approvals of its campaign {command.campaign}"]
+        try:
+            return self.signatures.missing(command)
+        except NotAcceptedError as error:
+            return [str(error)]
 
     def _kept(self, grant: Grant, name: str) -> Kept | None:
         """Return a command that the asker sees and the state does not know yet."""

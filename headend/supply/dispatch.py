@@ -116,6 +116,7 @@ class Dispatch:
                     break
             await asyncio.to_thread(self._desk.join)
             await asyncio.to_thread(self._desk.renew)
+            await asyncio.to_thread(self._desk.remind)
 
     async def _send_kept(self) -> None:
         """Send what gives back and went ahead without the state; it needs nothing of it."""

@@ -273,6 +273,11 @@ def upgrade() -> None:
         sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
     )
     op.create_table(
+        "reminded",
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "campaigns",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("body", sa.LargeBinary, nullable=False),
