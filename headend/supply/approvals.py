@@ -10,11 +10,12 @@ import msgspec
 from headend.audit.chain import Entry
 from headend.supply.book import Book
 from headend.supply.command import Command
-from headend.supply.judging import Judge, refusal
+from headend.supply.judging import Judge, evidence, refusal
 from headend.supply.outage import Kept, Outage
 from headend.supply.sight import Sight
 from headend.supply.signatures import NotAcceptedError, Signatures
-from headend.supply.steps import Step
+from headend.supply.steps import Step, parts
+from headend.supply.turns import Turn
 from headend.tokens import Grant
 from metering.supply import RESTORING, WITHHOLDING
 from metering.supply_states import Cause, NoSuchTransitionError, State
@@ -91,14 +92,18 @@ class Approvals:
     def _complete(self, command: Command, grant: Grant, now: int) -> None:
         """Let commands with all approvals go on, each as policy says now."""
         waiting = [each for each in self._sight.together(command) if each.state is State.AWAITING_APPROVAL]
-        passed = []
-        for each in waiting:
-            verdict = self._judge.judge(each, max(now, each.not_before)) if each.order.action in WITHHOLDING else None
-            if verdict is not None and not verdict.passed:
-                self._book.move(each.id, refusal(verdict, now))
-            else:
-                passed.append(each.id)
-        self._book.move_all(passed, Step(Cause.APPROVALS_COMPLETE, f"token:{grant.token}", now))
+        for some in parts(waiting):
+            self._book.turns.move(
+                [Turn(each, now, [self._last_step(each, f"token:{grant.token}", now)]) for each in some]
+            )
+
+    def _last_step(self, command: Command, actor: str, now: int) -> Step:
+        if command.order.action not in WITHHOLDING:
+            return Step(Cause.APPROVALS_COMPLETE, actor, now)
+        verdict = self._judge.judge(command, max(now, command.not_before))
+        if not verdict.passed:
+            return refusal(verdict, now)
+        return Step(Cause.APPROVALS_COMPLETE, actor, now, evidence=evidence(verdict))
 
     def cancel(self, grant: Grant, name: str, signed: bytes = b"") -> Command:
         """Cancel a command that has not been sent. What gives back needs the signatures of k approvers.
@@ -137,11 +142,13 @@ class Approvals:
         if _asked_for(grant, command):
             raise NotAcceptedError("requester", "a second person decides about what is quarantined")
         found = self._sight.all(grant, command)
-        names = [each.id for each in found if each.state is State.QUARANTINED]
-        if not names:
+        held = [each for each in found if each.state is State.QUARANTINED]
+        if not held:
             raise NotAcceptedError("not-quarantined", f"the command is {command.state}, not quarantined")
-        detail = {"person": grant.who}
-        self._book.move_all(names, Step(cause, f"token:{grant.token}", self._clock(), "", detail))
+        now = self._clock()
+        step = Step(cause, f"token:{grant.token}", now, "", {"person": grant.who})
+        for some in parts(held):
+            self._book.turns.move([Turn(each, now, [step]) for each in some])
         return command
 
 

@@ -13,7 +13,7 @@ from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
 from headend.supply.command import Command
-from headend.supply.steps import AT_ONCE, Step, advanced, command_of, move, row_of
+from headend.supply.steps import Step, advanced, command_of, move, parts, row_of
 from headend.supply.told import telling
 from headend.supply.turns import Turns
 from headend.supply.unsigned import Unsigned
@@ -213,17 +213,7 @@ class Book:
             KeyError: there is no such command.
 
         """
-        return self.move_all([name], *steps)[0]
-
-    def move_all(self, names: Sequence[str], *steps: Step) -> list[Command]:
-        """Move commands by the same steps, AT_ONCE in a transaction. Raises as `move`; what was before it stays."""
-        moved: list[Command] = []
-        for start in range(0, len(names), AT_ONCE):
-            part = names[start : start + AT_ONCE]
-            moved += self._database.write(
-                lambda connection, part=part: [move(connection, name, steps) for name in part]  # type: ignore[misc]  # mypy does not infer a default's type
-            )
-        return moved
+        return self._database.write(lambda connection: move(connection, name, steps))
 
     def renew_at(self, command: Command, at: int, entry: Entry) -> None:
         """Make a command anew at another time (0: not at all), and tell the audit why."""
@@ -268,8 +258,8 @@ def _is_due(connection: sa.Connection, name: str) -> bool:
 
 
 def _renew_no_more(connection: sa.Connection, points: Sequence[str]) -> None:
-    for start in range(0, len(points), AT_ONCE):
-        due = sa.and_(commands.c.point.in_(points[start : start + AT_ONCE]), commands.c.renew_at > 0)
+    for some in parts(points):
+        due = sa.and_(commands.c.point.in_(some), commands.c.renew_at > 0)
         connection.execute(sa.update(commands).where(due).values(renew_at=0))
 
 
@@ -290,8 +280,7 @@ def _waiting_at(connection: sa.Connection, points: Sequence[str]) -> list[str]:
 
 def _at(connection: sa.Connection, points: Sequence[str], *where: sa.ColumnElement[bool]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for start in range(0, len(points), AT_ONCE):
-        some = commands.c.point.in_(points[start : start + AT_ONCE])
-        query = sa.select(commands.c.point, commands.c.id).where(some, *where)
+    for some in parts(points):
+        query = sa.select(commands.c.point, commands.c.id).where(commands.c.point.in_(some), *where)
         found |= {row.point: row.id for row in connection.execute(query)}
     return found

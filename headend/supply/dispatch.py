@@ -29,7 +29,7 @@ from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
 from headend.supply.due import wait_s
 from headend.supply.hearing import Hearing
-from headend.supply.planning import ACTOR, Plan, Planner
+from headend.supply.planning import Plan, Planner
 from headend.supply.turns import Turn
 from metering import timing, wire
 from metering.errors import LinkDownError, StorageError
@@ -206,25 +206,23 @@ class Dispatch:
 
     async def _answer(self, names: Sequence[str]) -> None:
         """Give the gateways that ask a go, where nothing stands against it; who gets none asks again."""
-        found = await asyncio.to_thread(self._desk.book.all, names) if names else []
-        asks = [each for each in found if each.state in {State.SENT, State.ACCEPTED}]
-        goes = await self._each(self._go, asks)
-        given = [(each, go) for each, go in zip(asks, goes, strict=True) if isinstance(go, Go)]
-        entries = [Entry(go.at, ACTOR, "go", each.id, each.region, {"why": ""}) for each, go in given]
-        if entries:
-            await asyncio.to_thread(self._desk.book.tell, *entries)
-        for command, go in given:
-            control = Control(f"go-{command.id}"[:64], "go", body=msgspec.msgpack.encode(go))
+        kept = await asyncio.to_thread(self._desk.book.all, names) if names else []
+        asks = [each for each in kept if each.state in {State.SENT, State.ACCEPTED}]
+        found = await self._each(self._go, asks)
+        given = [(each, entry) for each, entry in zip(asks, found, strict=True) if isinstance(entry, Entry)]
+        if given:
+            await asyncio.to_thread(self._desk.book.tell, *(entry for _, entry in given))
+        for command, entry in given:
+            body = msgspec.msgpack.encode(Go(command.id, entry.at))
+            control = Control(f"go-{command.id}"[:64], "go", body=body)
             await self._publish(wire.topic(command.gateway, "control"), wire.encode(control), retain=False)
-        for command, error in zip(asks, goes, strict=True):
+        for command, error in zip(asks, found, strict=True):
             if isinstance(error, BaseException):
                 _log.warning("a go cannot be given now", command=command.id, reason=str(error)[:1000])
 
-    def _go(self, command: Command) -> Go | None:
+    def _go(self, command: Command) -> Entry | None:
         now = self._clock()
-        if now >= command.expires_at or self._planner.why_no_go(command, now):
-            return None
-        return Go(command.id, now)
+        return self._planner.give(command, now) if now < command.expires_at else None
 
 
 def _tried(do: Callable[[Command], _T], command: Command) -> _T | BaseException:

@@ -3,6 +3,8 @@
 The class is the registry's, as it stands at that moment: who requests a command does not choose whose rules judge it.
 """
 
+import hashlib
+
 import msgspec
 
 from headend.policy.facts import CollectionFacts, Verdict
@@ -29,9 +31,9 @@ class Judge:
 
 
 def refusal(verdict: Verdict, now: int) -> Step:
-    """Return the step of a command that policy refuses, with the whole verdict as evidence."""
+    """Return the step of a command that policy refuses, with the verdict."""
     why = "; ".join(verdict.refusals())[:1000]
-    return Step(Cause.POLICY_REFUSED, rules_of(verdict), now, why, evidence(verdict))
+    return Step(Cause.POLICY_REFUSED, rules_of(verdict), now, why, evidence=evidence(verdict))
 
 
 def rules_of(verdict: Verdict) -> str:
@@ -40,5 +42,15 @@ def rules_of(verdict: Verdict) -> str:
 
 
 def evidence(verdict: Verdict) -> dict[str, object]:
-    """Return the verdict with each rule's result and inputs, as it is kept."""
+    """Return the verdict with each rule's result and inputs, as the audit keeps it for each step that rests on one."""
     return {"verdict": msgspec.to_builtins(verdict)}
+
+
+def digest(verdict: Verdict) -> dict[str, object]:
+    """Return which rules judged and what digest the verdict has: what the audit keeps of one for each renewed go.
+
+    The registers, the facts and the rule sets are in the audit with their times: from them the verdict of that instant
+    is made again, and the digest says whether it is the same.
+    """
+    digest = hashlib.sha256(msgspec.json.encode(verdict, order="deterministic")).hexdigest()
+    return {"rules": rules_of(verdict), "verdict_sha256": digest}

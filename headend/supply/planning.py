@@ -4,14 +4,14 @@ A go only withholds: it is given after policy passed at that moment, and never r
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from headend.audit.chain import Entry
 from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
 from headend.supply.due import opens_at
-from headend.supply.judging import refusal
+from headend.supply.judging import digest, evidence, refusal
 from headend.supply.steps import Step
 from headend.supply.turns import Turn
 from metering.supply import WITHHOLDING, Go
@@ -63,19 +63,23 @@ class Planner:
                 return Plan(Turn(command, now, send=True))
         return Plan(Turn(command, now))
 
-    def why_no_go(self, command: Command, now: int) -> str:
-        """Return what stands against a go now; empty: nothing. Raises `StorageError`."""
+    def give(self, command: Command, now: int) -> Entry | None:
+        """Return the audit's entry of a go; None: something stands against one now. Raises `StorageError`."""
         if command.action not in WITHHOLDING:
-            return ""
+            return Entry(now, ACTOR, "go", command.id, command.region, {})
         if self._desk.book.given_back(command.point, command.requested_at):
-            why = "the supply was asked back meanwhile"
-        else:
-            verdict = self._desk.judge(command, now)
-            why = "; ".join(verdict.refusals()) if not verdict.passed else ""
-        if why and self._is_news(command.id, why):
-            body = {"why": why[:1000]}
+            return self._withhold(command, now, "the supply was asked back meanwhile", {})
+        verdict = self._desk.judge(command, now)
+        if not verdict.passed:
+            return self._withhold(command, now, "; ".join(verdict.refusals()), evidence(verdict))
+        return Entry(now, ACTOR, "go", command.id, command.region, digest(verdict))
+
+    def _withhold(self, command: Command, now: int, why: str, found: dict[str, object]) -> Entry | None:
+        """Tell the audit why a command has no go, once for each reason."""
+        if self._is_news(command.id, why):
+            body = {"why": why[:1000]} | found
             self._desk.book.tell(Entry(now, ACTOR, "go-withheld", command.id, command.region, body))
-        return why
+        return None
 
     def _first(self, command: Command, now: int) -> Plan:
         steps: list[Step] = []
@@ -84,23 +88,26 @@ class Planner:
                 ahead = [Step(Cause.WINDOW_AHEAD, ACTOR, now)] if command.state is State.APPROVED else []
                 return Plan(Turn(command, now, ahead))
             steps.append(Step(Cause.WINDOW_OPEN, ACTOR, now))
+        found: dict[str, object] = {}
         if command.action in WITHHOLDING:
             verdict = self._desk.judge(command, now)
             if not verdict.passed:
                 return Plan(Turn(command, now, [*steps, refusal(verdict, now)]))
-        return self._sent(command, [*steps, Step(Cause.DISPATCHED, ACTOR, now)])
+            found = evidence(verdict)
+        return self._sent(command, [*steps, Step(Cause.DISPATCHED, ACTOR, now, evidence=found)])
 
     def _again(self, command: Command, now: int) -> Plan:
         """Send what has no answer once more; what withholds and has no go stays."""
-        if self.why_no_go(command, now):
+        given = self.give(command, now)
+        if given is None:
             return Plan(Turn(command, now))
-        return self._sent(command, [])
+        return self._sent(command, [], [given] if command.action in WITHHOLDING else [])
 
-    def _sent(self, command: Command, steps: list[Step]) -> Plan:
+    def _sent(self, command: Command, steps: list[Step], entries: Sequence[Entry] = ()) -> Plan:
         now = self._clock()  # judging may have taken a while: a go is as old as its verdict
         if now >= command.expires_at:
             return self.plan(command)
-        return Plan(Turn(command, now, steps, send=True), Go(command.id, now))
+        return Plan(Turn(command, now, steps, entries, send=True), Go(command.id, now))
 
     def _is_news(self, name: str, why: str) -> bool:
         with self._lock:

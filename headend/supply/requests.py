@@ -4,16 +4,17 @@ All methods block.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from headend.audit.chain import Entry
-from headend.policy.facts import CollectionFacts
+from headend.policy.facts import CollectionFacts, Verdict
 from headend.readings import BadRequestError, NotFoundError
 from headend.supply.book import Book, BusyError, New
 from headend.supply.command import Command, is_open
-from headend.supply.judging import Judge, refusal
+from headend.supply.judging import Judge, evidence, refusal
 from headend.supply.making import Made, Maker, Order, Request
 from headend.supply.outage import Kept, Outage
 from headend.supply.policy import Policy
@@ -94,14 +95,13 @@ class Requests:
             return known
         made = self._make(grant, request, now)
         actor = f"token:{grant.token}"
-        if request.action in WITHHOLDING:
-            self._judge_new(made, actor, now)
+        verdicts = self._judge_new(made, actor, now) if request.action in WITHHOLDING else {}
         steps, signed = self._first_steps(made, grant, now)
         rows = _signed(made, signed)
         withholds, gives_back = request.action in WITHHOLDING, request.action in RESTORING
         new = New(key, digest, made.manifest, actor, signed, exclusive=withholds, supersedes=gives_back)
         try:
-            self._book.add([(each, steps) for each in rows], new)
+            self._book.add([(each, _judged(steps, verdicts.get(each.id))) for each in rows], new)
         except BusyError as error:
             reasons = [f"{point}: the command {name} is open" for point, name in error.points.items()]
             raise NotAcceptedError("another-command-open", str(error), reasons[:MAX_REASONS]) from None
@@ -206,12 +206,12 @@ class Requests:
             raise NotAcceptedError("idempotency-key-reused", text)
         return self.made(self._sight.get(known.command))
 
-    def _judge_new(self, made: Made, actor: str, now: int) -> None:
-        """Refuse all where policy refuses one; what was refused is kept with its evidence."""
+    def _judge_new(self, made: Made, actor: str, now: int) -> dict[str, Verdict]:
+        """Return the verdicts; refuse all where policy refuses one: what was refused is kept with its evidence."""
         verdicts = [(each, self._judge.judge(each, max(now, each.not_before))) for each in made.commands]
         refused = [(command, verdict) for command, verdict in verdicts if not verdict.passed]
         if not refused:
-            return
+            return {command.id: verdict for command, verdict in verdicts}
         alone = [(msgspec.structs.replace(each, campaign="", proof=b""), [refusal(v, now)]) for each, v in refused]
         self._book.add(alone, New("", b"", b"", actor))
         many = len(made.commands) > 1
@@ -243,6 +243,11 @@ class Requests:
             return b""
         kind = Kind.MANIFEST if made.manifest else Kind.COMMAND
         return sign(made.manifest or made.commands[0].body, kind, [self._service])
+
+
+def _judged(steps: Sequence[Step], verdict: Verdict | None) -> Sequence[Step]:
+    """Return the steps of a new command with the verdict that let it be requested, where it needs one."""
+    return steps if verdict is None else [steps[0]._replace(evidence=evidence(verdict)), *steps[1:]]
 
 
 def _signed(made: Made, signed: bytes) -> list[Command]:

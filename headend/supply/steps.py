@@ -4,7 +4,7 @@ What may follow what stands in `metering.supply_states`; who causes a step is th
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -30,17 +30,22 @@ ALERTED = {  # states at which somebody should look
 }
 
 
+_T = TypeVar("_T")
 _CHANGES = ("state", "cause", "why", "detail", "changed_at", "sent_at", "sent", "renew_at", "due_at")
 
 
 class Step(NamedTuple):
-    """What moves a command: its cause, who caused it (an actor of the audit), when, and why."""
+    """What moves a command: its cause, who caused it (an actor of the audit), when, and why.
+
+    `detail` stays with the command and its entry of the audit, `evidence` with the entry alone.
+    """
 
     cause: Cause
     actor: str
     at: int
     why: str = ""
     detail: Mapping[str, object] = {}
+    evidence: Mapping[str, object] = {}
 
 
 class Advanced(NamedTuple):
@@ -81,6 +86,7 @@ def advanced(found: Command, steps: Sequence[Step]) -> Advanced:
     for step in steps:
         state = after(found.state, step.cause)
         told = {"from": found.state, "to": state, "cause": step.cause, "why": step.why} | dict(step.detail)
+        told |= step.evidence
         entries.append(Entry(step.at, step.actor, f"command-{state}", found.id, found.region, told))
         found = msgspec.structs.replace(
             found,
@@ -137,6 +143,11 @@ def command_of(row: Any) -> Command:  # noqa: ANN401 - a row has the type of its
     for name in ("body", "proof", "signed"):
         values[name] = bytes(values[name])
     return Command(**values | {"state": State(values["state"])})
+
+
+def parts(names: Sequence[_T]) -> list[Sequence[_T]]:
+    """Return a long list as lists of AT_ONCE."""
+    return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
 
 
 def row_of(command: Command) -> dict[str, Any]:

@@ -10,21 +10,23 @@ from typing import NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from headend.audit.chain import Entry
 from headend.state.store import State as Database
 from headend.state.tables import commands
 from headend.supply.command import Command
 from headend.supply.due import NEVER, due_at
-from headend.supply.steps import AT_ONCE, Advanced, Step, advanced, command_of, keep
+from headend.supply.steps import Advanced, Step, advanced, command_of, keep, parts
 from metering.model import SECOND
 from metering.supply_states import State
 
 
 class Turn(NamedTuple):
-    """What becomes of a command at an instant: its steps, and whether it is sent."""
+    """What becomes of a command at an instant: its steps, what else the audit is told, and whether it is sent."""
 
     command: Command
     at: int
     steps: Sequence[Step] = ()
+    entries: Sequence[Entry] = ()
     send: bool = False
 
 
@@ -75,7 +77,7 @@ class Turns:
         waits = commands.c.state.in_([str(State.SENT), str(State.UNKNOWN)])
 
         def work(connection: sa.Connection) -> None:
-            for some in _parts(sorted(gateways)):
+            for some in parts(sorted(gateways)):
                 where = (commands.c.gateway.in_(some), commands.c.due_at > now, waits)
                 connection.execute(sa.update(commands).where(*where).values(due_at=now))
 
@@ -87,22 +89,20 @@ def _done(turn: Turn) -> Advanced:
     if turn.send:
         found = msgspec.structs.replace(found, sent_at=turn.at, sent=found.sent + 1)
     command, entries, messages = advanced(found, turn.steps)
-    return Advanced(msgspec.structs.replace(command, due_at=due_at(command, turn.at)), entries, messages)
+    return Advanced(
+        msgspec.structs.replace(command, due_at=due_at(command, turn.at)), [*entries, *turn.entries], messages
+    )
 
 
 def _states(connection: sa.Connection, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for some in _parts(names):
+    for some in parts(names):
         query = sa.select(commands.c.id, commands.c.state).where(commands.c.id.in_(some))
         found |= {row.id: row.state for row in connection.execute(query)}
     return found
 
 
 def _put_off(connection: sa.Connection, names: Sequence[str], until: int) -> None:
-    for some in _parts(names):
+    for some in parts(names):
         where = (commands.c.id.in_(some), commands.c.due_at > NEVER)
         connection.execute(sa.update(commands).where(*where).values(due_at=until))
-
-
-def _parts(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]

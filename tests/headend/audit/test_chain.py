@@ -43,7 +43,8 @@ def test_what_was_appended_is_whole(state: State):
 
 def test_no_audit_no_decision(state: State):
     def decide(connection: sa.Connection) -> None:
-        values = {"id": "12345678", "name": "x", "hash": b"", "scopes": "[]", "regions": "[]", "created_at": 0}
+        values = {"id": "12345678", "name": "x", "person": "x", "hash": b"", "scopes": "[]", "regions": "[]"}
+        values |= {"created_at": 0}
         connection.execute(sa.insert(tokens).values(values))
         append(connection, [Entry(0, "a", "k", "s", "", {"body": "x" * 300_000})])
 
