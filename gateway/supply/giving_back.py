@@ -10,7 +10,7 @@ from gateway.supply.items import KeptLimit
 from gateway.supply.outside import Outside
 from gateway.supply.pauses import Pauses
 from gateway.supply.trust import Trust
-from gateway.supply.withheld import given_back
+from gateway.supply.withheld import given_back, of_meters_gone
 from metering.supply import Action, SupplyCommand
 from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
 
@@ -52,6 +52,20 @@ class GivingBack:
         await self._account.report(kept.command, State.VERIFIED, LIMIT_GIVEN_BACK, result.why, **result.detail)
         await self._account.put(*given_back(kept.device))
         self._pauses.end(pause_of(kept))
+
+    async def let_go(self) -> None:
+        """Let go of what was withheld at meters that hang there no more, by the trust document. Raises `StorageError`.
+
+        The limiter of the meter before is nobody's to set any more, and the new one's own settings are not touched.
+        """
+        document = self._trust.document
+        if document is None or not (items := of_meters_gone(self._account.record, document.bindings)):
+            return
+        for item in items:
+            if isinstance(item, KeptLimit):
+                limit = self._account.record.limits[item.device].command
+                await self._account.report(limit, State.VERIFIED, LIMIT_GIVEN_BACK, "another meter hangs there now")
+        await self._account.put(*items)
 
     async def _last_word(self) -> Wait | None:
         """Say that nothing speaks against it: it was judged with the limit. A dry run sends nothing, whatever it is."""

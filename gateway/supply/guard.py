@@ -143,13 +143,13 @@ def act_at(found: Authorised, record: Record, now: int, chance: float) -> int:
 def may_act(held: Held, document: TrustDocument, record: Record, facts: Facts) -> Refusal | Wait | None:
     """Judge a command whose time has come, before the meter is asked anything; None: go on."""
     command, now = held.command, facts.now
-    if (refused := _still_ordered(held, document)) is not None:
+    if (refused := withdrawn(held, document, facts.lockout)) is not None:
         return refused
     if now < held.act_at and not _early_by_a_wrong_clock(held, record, facts):
         return Wait("its time has not come", held.act_at)
     if (opens := _opens_at(command.hours, now)) != now:
         return Wait("its hours have not come", opens)
-    return _may_withhold(command, document, record, facts) if command.action in WITHHOLDING else None
+    return _may_withhold(document, record, facts) if command.action in WITHHOLDING else None
 
 
 def _early_by_a_wrong_clock(held: Held, record: Record, facts: Facts) -> bool:
@@ -164,10 +164,17 @@ def _early_by_a_wrong_clock(held: Held, record: Record, facts: Facts) -> bool:
     return opening is None or opening.reason not in HOLDS
 
 
-def _still_ordered(held: Held, document: TrustDocument) -> Refusal | None:
-    """Judge who signed by the document in force now: a key that was taken out has no say, also not in what waits."""
+def withdrawn(held: Held, document: TrustDocument, lockout: str) -> Refusal | None:
+    """Judge by what may have been changed since it came: who signed, the never-cut list, the lock-out.
+
+    A key that was taken out of the trust document has no say, also not in what waits.
+    """
     command, persons = held.command, persons_of(document.approvers, frozenset(held.kids))
     if command.action in WITHHOLDING:
+        if lockout:
+            return Refusal(f"this gateway is locked: {lockout}")
+        if command.point in document.never_cut:
+            return Refusal(f"the meter point {command.point} is on the never-cut list")
         if len(persons - {command.requester}) < document.k:
             return Refusal(f"{len(persons)} of those who signed it are approvers still; {document.k} are needed")
     elif command.action is not Action.READ_STATE and not persons and not document.service_keys().keys() & held.kids:
@@ -175,13 +182,7 @@ def _still_ordered(held: Held, document: TrustDocument) -> Refusal | None:
     return None
 
 
-def _may_withhold(
-    command: SupplyCommand, document: TrustDocument, record: Record, facts: Facts
-) -> Refusal | Wait | None:
-    if facts.lockout:
-        return Refusal(f"this gateway is locked: {facts.lockout}")
-    if command.point in document.never_cut:
-        return Refusal(f"the meter point {command.point} is on the never-cut list")
+def _may_withhold(document: TrustDocument, record: Record, facts: Facts) -> Refusal | Wait | None:
     if not facts.clock_trusted:
         return Wait("the gateway's clock is not trusted", facts.now + SECOND)
     if (refused := _capped(document, record, facts)) is not None:

@@ -37,13 +37,17 @@ class Held(msgspec.Struct, tag="h", array_like=True):
 
 
 class Opening(msgspec.Struct, tag="o", array_like=True, frozen=True):
-    """A supply that this system opened (or limited: two things), and why. `command` empty: it is given back."""
+    """A supply that this system opened (or limited: two things), and why. `command` empty: it is given back.
+
+    `serial` is the meter's at which it was: at another one nothing of it is so.
+    """
 
     device: str
     command: str
     reason: str
     at: int
     limit: bool = False
+    serial: str = ""
 
 
 class KeptLimit(msgspec.Struct, tag="l", array_like=True, frozen=True):

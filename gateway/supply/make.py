@@ -12,6 +12,7 @@ from gateway.meters import BusMeter
 from gateway.recorder import Recorder
 from gateway.settings import GatewaySettings, SupplySettings
 from gateway.supply.executor import POLL_S, VERIFY_S, Executor
+from gateway.supply.onward import Onward
 from gateway.supply.outside import Outside
 from gateway.supply.record import Record
 from gateway.supply.service import SupplyService
@@ -70,7 +71,7 @@ def make_supply(
             lambda device: meters().get(device),
             lambda: len(meters()),
             clock.now,
-            lambda: not clock.suspect,
+            Onward(clock).trusted,
             lambda: locked_by(lockout),
             settings.dry_run,
         ),

@@ -6,7 +6,7 @@ The record is written before anything follows from it.
 from gateway.supply.account import Account
 from gateway.supply.executor import VERIFY_S, Executor, Intent
 from gateway.supply.goes import Goes
-from gateway.supply.guard import Facts, Refusal, Wait, may_act, may_restore
+from gateway.supply.guard import Facts, Refusal, Wait, may_act, may_restore, withdrawn
 from gateway.supply.items import Held, Item, KeptLimit
 from gateway.supply.outcome import Result
 from gateway.supply.outside import Outside
@@ -118,13 +118,18 @@ class Progress:
         return verdict
 
     async def _intend(self, command: SupplyCommand, what: Intent) -> Refusal | None:
-        """Make durable what is about to leave; refuse it where its time ran out while the disk wrote."""
+        """Make durable what is about to leave; refuse it where its time ran out, or its word, while the disk wrote."""
         kept = None
         if what.kept is not None and command.limit_until is not None:
             kept = KeptLimit(command.device, command.id, what.kept.values, what.kept.limit_w, command.limit_until)
         items = upon_intent(command, what.action, kept, self._record, self._out.now())
         await self._move(command, Cause.BEGAN, "", *items, does=str(what.action))
-        return Refusal("it expired while its intent was written: nothing was sent") if self._is_late(command) else None
+        if self._is_late(command):
+            return Refusal("it expired while its intent was written: nothing was sent")
+        document, held = self._trust.document, self._record.held[command.id]
+        if document is None or self._trust.binding_of(command) is None:
+            return Refusal("the meter is not bound so any more: nothing was sent")
+        return withdrawn(held, document, self._out.lockout())
 
     # --- after the order ----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class SupplyService:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by device
         self._wake = asyncio.Event()
         self._tidied = 0.0
+        self._let_go = 0  # the version of the trust document by which what hangs there no more was let go
 
     async def take(self, message: CommandMessage) -> None:
         """Take a command in: judged, durable, and reported. Raises `StorageError`."""
@@ -95,6 +96,8 @@ class SupplyService:
     def _turn(self) -> None:
         self._tasks = {device: task for device, task in self._tasks.items() if not task.done()}
         self._trust.renew()
+        if self._exchanges():
+            return
         self._tidy()
         commands = self.account.open_commands()
         unsettled = {command.device for command, held in commands if held.state in UNSETTLED}
@@ -108,10 +111,25 @@ class SupplyService:
             if kept.device not in self._tasks and kept.device not in unsettled:
                 self._start(kept.device, pause_of(kept), self._giving_back.give_back(kept))
 
+    def _exchanges(self) -> bool:
+        """Take up exchanged meters, before anything else is done by a new trust document; tell whether it is so."""
+        document = self._trust.document
+        if document is None or document.version == self._let_go:
+            return False
+
+        async def let_go() -> None:
+            await self._giving_back.let_go()
+            self._let_go = document.version
+
+        if "" not in self._tasks:
+            self._start("", "", let_go())
+        return True
+
     def _tidy(self) -> None:
         """Forget what is long over, by a clock that is trusted: a wrong one would forget the caps, too."""
         clock = asyncio.get_running_loop().time()
-        if clock - self._tidied > TIDY_S and self._out.clock_trusted():
+        trusted = self._out.clock_trusted()  # asked at each turn: it must have seen what the clock shows
+        if trusted and clock - self._tidied > TIDY_S and "" not in self._tasks:
             self._tidied = clock
             self._start("", "", self.account.tidy(self._out.now()))
 

@@ -10,6 +10,7 @@ from gateway.supply.items import Cut, Item, KeptLimit, Opening
 from gateway.supply.record import Record
 from metering.supply import WITHHOLDING, Action, SupplyCommand
 from metering.supply_states import Cause
+from trust.document import Binding
 
 OPENS = frozenset({Action.DISCONNECT, Action.LIMIT})
 CLOSES = frozenset({Action.RESTORE, Action.RECONNECT, Action.ARM})
@@ -25,7 +26,7 @@ def upon_intent(
         items.append(Cut(command.id, now))
     is_limit = action is Action.LIMIT
     if action in OPENS and record.opening(command.device, limit=is_limit) is None:
-        items.append(Opening(command.device, command.id, command.reason, now, is_limit))
+        items.append(Opening(command.device, command.id, command.reason, now, is_limit, command.serial))
     if before is not None:
         first = record.limits.get(command.device)
         items.append(before if first is None else _upon(first, command.id, before.until))
@@ -50,6 +51,19 @@ def given_back(device: str) -> list[Item]:
     return [KeptLimit(device, "", {}, None, 0), Opening(device, "", "", 0, limit=True)]
 
 
+def of_meters_gone(record: Record, bindings: Iterable[Binding]) -> list[Item]:
+    """Return what ends because another meter hangs there now: what was done to the one before is not so at it."""
+    serials, items = {each.device: each.serial for each in bindings}, list[Item]()
+    for opening in (*record.openings.values(), *record.limited.values()):
+        if serials.get(opening.device, opening.serial) != opening.serial:
+            items.append(Opening(opening.device, "", "", 0, opening.limit))
+    for kept in record.limits.values():
+        serial = record.command(kept.command).serial
+        if serials.get(kept.device, serial) != serial:
+            items.append(KeptLimit(kept.device, "", {}, None, 0))
+    return items
+
+
 def _undone(command: SupplyCommand, record: Record) -> Iterable[Item]:
     """Return what follows where it never came to pass: a limit before it goes on to its own end."""
     is_limit = command.action is Action.LIMIT
@@ -68,7 +82,7 @@ def _withheld(command: SupplyCommand, record: Record, now: int) -> Iterable[Item
     is_limit = command.action is Action.LIMIT
     opening, kept = record.opening(command.device, limit=is_limit), record.limits.get(command.device)
     if opening is not None and _weight(command.reason) > _weight(opening.reason):
-        yield Opening(command.device, command.id, command.reason, now, is_limit)
+        yield Opening(command.device, command.id, command.reason, now, is_limit, command.serial)
     if is_limit and kept is not None and kept.command != command.id and command.limit_until is not None:
         yield _upon(kept, command.id, command.limit_until)
 

@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from collector.capabilities import Order
 from gateway.supply.items import Held
 from gateway.supply.record import Record
 from gateway.supply.trust_file import TrustFile
 from metering.model import SECOND
 from metering.supply import WITHHOLDING, Action, CommandMessage, Go, SupplyCommand, canonical
-from metering.supply_states import State
+from metering.supply_states import TRANSITIONS, Cause, State, after
 from tests.gateway.supply.sim_meter import SimMeter
 from tests.gateway.supply.virtual import World
 from trust import document as trusted
@@ -19,7 +21,7 @@ from trust.keys import SigningKey
 from trust.signatures import Kind, sign
 
 A = Action
-PEOPLE = ("anna", "ben", "cleo", "dora", "emil", "payments", "eve")
+PEOPLE = ("anna", "ben", "cleo", "dora", "emil", "payments", "eve", "ben's new key")
 KEYS = {name: SigningKey.generate() for name in PEOPLE}
 HOLDERS = {name: Holder(name, str(key.public)) for name, key in KEYS.items()}
 DEVICES = ("m1", "m2", "m3")
@@ -58,7 +60,27 @@ class Judged(World):
         self.latest = 0  # the latest that the gateway's clock has shown before it was set
         self.signers: dict[str, tuple[str, ...]] = {}
         self.goes: dict[str, list[tuple[int, float]]] = {}
+        self.document = DOCUMENT
         super().__init__(folder, install)
+
+    def renew(self, **changes: object) -> None:
+        """Have custodians sign another trust document, and install it beside the gateway at work."""
+        self.document = msgspec.structs.replace(self.document, version=self.document.version + 1, **changes)
+        signed = sign(trusted.canonical(self.document), Kind.TRUST, [KEYS["dora"], KEYS["emil"]])
+        TrustFile(self.folder, "gw1").install(signed)
+
+    def exchange(self, device: str) -> None:
+        """Hang another meter there, which the trust document then binds."""
+        meter = self.meters[device]
+        meter.exchange(f"{device}x{self.document.version}")
+        self.renew(
+            bindings=tuple(
+                msgspec.structs.replace(each, serial=meter.serial, identity=f"serial:{meter.serial}")
+                if each.device == device
+                else each
+                for each in self.document.bindings
+            )
+        )
 
     def acts(self, meter: SimMeter, order: Order) -> None:
         try:
@@ -68,21 +90,24 @@ class Judged(World):
 
     def _judge(self, meter: SimMeter, order: Order) -> None:
         assert meter.read, "an order after an order whose outcome nobody has read"
-        assert not meter.identity.endswith("stranger"), "an order to another meter"
+        assert meter.identity == f"serial:{meter.serial}", "an order to another meter"
         assert not self.dry_run_now, "an order in a dry run"
         name = self.executing(meter.device)
         if not name:  # a limit's end: the signed limit has ordered it
-            kept = Record(self.folder / "record").limits[meter.device]
+            record = Record(self.folder / "record")
+            kept = record.limits[meter.device]
+            assert record.command(kept.command).serial == meter.serial, "the settings of another meter"
             assert order.action is A.UNLIMIT
             assert max(self.latest, self.now()) >= kept.until  # it was due, whatever the clock was set to then
             return
         held = Record(self.folder / "record").held[name]
         assert held.state is State.EXECUTING, "an order whose intent is not on the disk"
+        assert held.command.serial == meter.serial, "an order for another meter"
         assert self.now() < held.command.expires_at, "an order after its expiry"
         if held.command.action in WITHHOLDING:
             self._withholds(name, held)
         else:
-            assert self.signers[name], "nobody signed"
+            assert self._persons(name) or "payments" in self.signers[name], "nobody signed who has a say"
         self.sent.append((name, str(order.action)))
 
     def order(
@@ -104,7 +129,7 @@ class Judged(World):
             action,
             f"MP-{device[1]}",
             device,
-            device,
+            next(each.serial for each in self.document.bindings if each.device == device),
             0,
             "gw1",
             reason,
@@ -118,7 +143,7 @@ class Judged(World):
             **limits,
         )
         body = canonical(command)
-        message = CommandMessage(command.id, body, sign(body, Kind.COMMAND, [KEYS[each] for each in signers]))
+        message = CommandMessage(command.id, body, _signed(body, signers))
         self.signers[command.id] = signers
         self.give(self.service.take(message))
         return command, message
@@ -136,17 +161,33 @@ class Judged(World):
     def _withholds(self, name: str, held: Held) -> None:
         command = held.command
         assert name not in {sent for sent, _ in self.sent}, "an order twice"
-        persons = set(self.signers[name]) & {"anna", "ben", "cleo"}
-        assert len(persons) >= DOCUMENT.k
-        assert command.requester not in persons
-        assert command.point != NEVER_CUT
+        document = self.service._trust.document
+        assert document is not None
+        assert len(self._persons(name) - {command.requester}) >= document.k
+        assert command.point not in document.never_cut
         assert not self.lockout
         assert self.trusted
         given = self.goes.get(name, [])
-        assert any(0 <= self.now() - at <= 60 * SECOND and self.time - come <= 60 for at, come in given)
+        assert any(abs(self.now() - at) <= 60 * SECOND and self.time - come <= 60 for at, come in given)
         self.cuts.append(self.now())
         for span, most in ((HOUR, CAPS.per_hour), (DAY, CAPS.per_day)):
             assert sum(at >= self.now() - span for at in self.cuts) <= most, "above its caps"
+
+    def _persons(self, name: str) -> set[str]:
+        """Return who signed a command and approves by the trust document in force at the gateway."""
+        document = self.service._trust.document
+        keys = {str(KEYS[each].public) for each in self.signers[name] if each in KEYS}
+        return {each.person for each in document.approvers if each.key in keys} if document is not None else set()
+
+
+def _signed(body: bytes, signers: tuple[str, ...]) -> bytes:
+    """Return it signed; `~anna` is forged in her name, and who signs twice stands there twice."""
+    made = msgspec.json.decode(sign(body, Kind.COMMAND, [KEYS[each.lstrip("~")] for each in signers]))
+    forged = msgspec.json.decode(sign(body, Kind.COMMAND, [KEYS["eve"]]))["signatures"][0]["signature"]
+    for each, name in zip(made["signatures"], dict.fromkeys(signers), strict=True):
+        each["signature"] = forged if name.startswith("~") else each["signature"]
+    made["signatures"] *= 1 + (len(set(signers)) < len(signers))
+    return msgspec.json.encode(made)
 
 
 class Overheard:
@@ -163,3 +204,19 @@ class Overheard:
         error = sys.exc_info()[1]
         if error is not None:
             self._errors.append(error)
+
+
+def heard_of(world: Judged) -> dict[str, State]:
+    """Return where a head-end that sent each command holds it, by what it heard of it (`headend.supply.dispatch`).
+
+    One of which it heard nothing is asked for after its end.
+    """
+    states = dict.fromkeys(world.record.held, State.SENT)
+    for name, told, detail in world.told:
+        if name in states and (states[name], detail.get("cause")) in TRANSITIONS:
+            follows = after(states[name], Cause(detail["cause"]))
+            states[name] = follows if follows == told else states[name]
+    for name, state in states.items():
+        if state is State.SENT:
+            states[name] = after(after(state, Cause.TIME_OVER), Cause(world.record.held[name].cause))
+    return states

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from collector.capabilities import Limits, Order, SentFrame
-from collector.supply_rules import Step, class70, limiter
+from collector.supply_rules import Step, class70, limiter, relay645
 from metering.errors import LinkDownError, NoAnswerError, RefusedError
 from metering.supply import Action, SupplyState
 from simulators.dlms_supply import target
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 LATE_S = 3.0  # how late a relay moves at most: sooner than the gateway gives it up
 MODES = {"m1": 4, "m2": 1, "m3": 6}
+BASE_W = 4600  # the threshold without a limit of ours
+KEEPS = frozenset({Action.KEEP_POWER_ON, Action.KEEP_POWER_OFF})
 
 
 class SimMeter:
-    """One meter with a switch of class 70 and a limiter, and what it does wrong next."""
+    """One meter with a switch of class 70, a limiter and a keep-power, and what it does wrong next.
+
+    What is said to it is said to the meter that hung there as the conversation began (`talk`).
+    """
 
     limits = True
 
@@ -27,8 +32,9 @@ class SimMeter:
         self._world = world
         self.device = device
         self.mode = MODES[device]
-        self.control, self.output, self.normal = 1, True, 4600
-        self.base = 4600  # the threshold without a limit of ours
+        self.serial = device
+        self.control, self.output, self.keep_power, self.normal = 1, True, False, BASE_W
+        self.base = BASE_W
         self.identity = f"serial:{device}"
         self.power = True
         self.silent = 0  # exchanges that nobody answers
@@ -41,28 +47,28 @@ class SimMeter:
     # --- what a switch is asked ---------------------------------------------------------------------------------------
 
     async def identities(self, talk: object) -> frozenset[str]:
-        del talk
-        await self._answer()
+        await self._answer(talk)
         return frozenset({self.identity})
 
     async def state(self, talk: object) -> SupplyState:
-        del talk
-        await self._answer()
+        await self._answer(talk)
         self.read = True
-        return SupplyState(self.output, self.control, self.mode, limit_w=None if self.normal == 0 else self.normal)
+        limit_w = None if self.normal == 0 else self.normal
+        return SupplyState(self.output, self.control, self.mode, keep_power=self.keep_power, limit_w=limit_w)
 
     def plan(self, action: Action, state: SupplyState, limit_w: int | None = None) -> Step:
         if action in {Action.LIMIT, Action.UNLIMIT}:
             return limiter(action, state, limit_w)
+        if action in KEEPS or (action is Action.DISCONNECT and state.keep_power and state.output):
+            return relay645(action, state, closes=frozenset({Action.RECONNECT}))
         return class70(action, state)
 
     async def registers(self, talk: object, *, into: list[Any]) -> None:
-        del talk, into
-        await self._answer()
+        del into
+        await self._answer(talk)
 
     async def settings(self, talk: object) -> Limits:
-        del talk
-        await self._answer()
+        await self._answer(talk)
         return Limits({4: self.normal}, self.normal or None)
 
     def at_trip(self, state: SupplyState, settings: Limits) -> str:
@@ -70,7 +76,8 @@ class SimMeter:
         return ""
 
     async def act(self, talk: object, order: Order, sent: list[SentFrame]) -> None:
-        del talk
+        if talk != self.serial:
+            raise LinkDownError("it was taken away", meter=self.device)
         self._world.acts(self, order)
         sent.append(SentFrame(b"order"))
         self.read = False
@@ -90,9 +97,11 @@ class SimMeter:
 
     # --- what happens to it -------------------------------------------------------------------------------------------
 
-    async def _answer(self) -> None:
+    async def _answer(self, talk: object) -> None:
         await asyncio.sleep(0.02)
         self.settle()
+        if talk != self.serial:
+            raise LinkDownError("it was taken away", meter=self.device)
         if not self.power:
             raise LinkDownError("no power", meter=self.device)
         if self.silent:
@@ -107,6 +116,8 @@ class SimMeter:
     def _do(self, order: Order) -> None:
         if order.action is Action.LIMIT:
             self.normal = order.limit_w or 0
+        elif order.action in KEEPS:
+            self.keep_power = order.action is Action.KEEP_POWER_ON
         elif order.action is Action.UNLIMIT:
             if order.back is None:  # k of n lifted what this gateway did not set
                 self.base = 0
@@ -121,6 +132,14 @@ class SimMeter:
         after = target(self.control, self.mode, cause)
         if after is not None:
             self.control, self.output = after, after == 1
+
+    def exchange(self, serial: str) -> None:
+        """Hang another meter there: it is closed, without a limit, and knows nothing of what was said to the other."""
+        self.serial, self.identity = serial, f"serial:{serial}"
+        self.control, self.output, self.keep_power, self.normal = 1, True, False, BASE_W
+        self.base = BASE_W
+        self.late, self.read, self.opened_by, self.touched = None, True, "", True
+        self.faults.clear()
 
     def by_hand(self, cause: str) -> None:
         self.settle()
@@ -147,20 +166,23 @@ class Wire:
     ) -> object:
         del lane, deadline
         async with self._locks.setdefault(meter.id, asyncio.Lock()):
-            return await job(None)
+            return await job(meter.make_switch().serial)
 
 
 class Notes:
-    """In the place of the recorder: what would be told."""
+    """In the place of the recorder: what a head-end hears, which is what was committed before a crash."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self._pending: list[tuple[str, str, dict[str, str]]] = []
 
     def journal(self, kind: str, name: str, state: str, **detail: str) -> None:
         del kind
-        self._world.told.append((name, str(state), detail))
+        self._pending.append((name, str(state), detail))
 
     def raise_event(self, *_: object, **__: object) -> None: ...
 
     async def commit(self) -> None:
         await asyncio.sleep(0)
+        self._world.told.extend(self._pending)
+        self._pending.clear()

@@ -26,3 +26,16 @@ def test_a_restore_that_ends_while_a_slow_relay_still_moves_is_read_until_that_i
     assert supply.world.meters["m1"].output
     assert supply.world.record.openings == {}
     assert supply.world.record.held["c2"].state is State.VERIFIED
+
+
+def test_a_limit_of_a_meter_that_was_exchanged_is_not_set_at_the_next_one(supply: Supply):
+    supply.a_good_order_comes("m1", A.LIMIT, "debt", (1500, 60), 10.0)
+    assert supply.world.record.limits["m1"].limit_w == 4600
+    supply.world.exchange("m1")
+    supply.world.run(12.0)
+    assert (supply.world.record.limits, supply.world.record.limited) == ({}, {})
+    supply.a_good_order_comes("m1", A.LIMIT, "debt", (2000, 20), 40.0)
+    assert supply.world.meters["m1"].normal == 4600
+    assert [detail.get("why") for name, _, detail in supply.world.told if name == "c1"][
+        -1
+    ] == "another meter hangs there now"

@@ -3,52 +3,38 @@
 Each rule is something that happens; the invariants are judged when an order leaves and after every rule.
 """
 
-import asyncio
-import itertools
-import os
 import shutil
-import tempfile
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import invariant, rule
 
 from gateway.supply.executor import Step
 from metering.model import SECOND
-from metering.supply import RESTORING, WITHHOLDING, Action, CommandMessage, SupplyCommand
+from metering.supply import RESTORING, WITHHOLDING, Action
 from metering.supply_states import FINAL, State
-from tests.gateway.supply.judged import DEVICES, NEVER_CUT, Judged, Overheard
+from tests.gateway.supply.commanded import FAULTS, Commanded
+from tests.gateway.supply.judged import DEVICES, DOCUMENT, HOLDERS, KEYS, NEVER_CUT, heard_of
 from tests.gateway.supply.sim_meter import SimMeter
-from tests.gateway.supply.virtual import inline
+from trust.document import Holder
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # it dies before its first step
 A = Action
-SIGNERS = st.sampled_from(
-    [("anna", "ben"), ("anna", "cleo"), ("anna",), ("anna", "anna"), ("payments",), ("anna", "payments"), ("eve",)]
-)
-ORDERS = st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.RESTORE, A.RESTORE, A.LIMIT, A.UNLIMIT, A.RECONNECT, A.ARM])
-FAULTS = ["lost", "late", "late-and-lost", "ignored", "dropped", "refused", "refused-and-done"]
+# What custodians change, and back again.
+DOCUMENTS: list[dict[str, object]] = [
+    {"never_cut": (NEVER_CUT, "MP-1")},
+    {"approvers": (HOLDERS["anna"], HOLDERS["cleo"])},
+    {"approvers": (HOLDERS["anna"], Holder("ben", str(KEYS["ben's new key"].public)), HOLDERS["cleo"])},
+    {"k": 3},
+    {"services": ()},
+]
+AS_IT_WAS = {name: getattr(DOCUMENT, name) for name in ("never_cut", "approvers", "k", "services")}
 PLACES = [*(str(step) for step in Step), "before-put", "after-put"]
 
 
-class Supply(RuleBasedStateMachine):
+class Supply(Commanded):
     """Whatever may happen to a gateway that holds commands for three meters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(asyncio, "to_thread", inline)
-        for name in ("fsync", "fdatasync"):  # the machine itself does not die here
-            self._patch.setattr(os, name, lambda _: None)
-        self.folder = Path(tempfile.mkdtemp(prefix="supply"))
-        self.world = Judged(self.folder)
-        self._patch.setattr("gateway.supply.service.logger", Overheard(self.world.errors))
-        self.offsets = [0]  # every one that the gateway's clock had
-        self.numbers = itertools.count(1)
-        self.messages: list[tuple[SupplyCommand, CommandMessage]] = []
 
     def teardown(self) -> None:
         try:
@@ -57,122 +43,6 @@ class Supply(RuleBasedStateMachine):
             self.world.drop()
             self._patch.undo()
             shutil.rmtree(self.folder)
-
-    @initialize(modes=st.tuples(*[st.sampled_from([1, 2, 3, 4, 5, 6])] * 3))
-    def meters_hang_there(self, modes: tuple[int, ...]) -> None:
-        for meter, mode in zip(self.world.meters.values(), modes, strict=True):
-            meter.mode = mode
-
-    # --- commands -----------------------------------------------------------------------------------------------------
-
-    @rule(
-        device=st.sampled_from(DEVICES),
-        action=ORDERS,
-        signers=SIGNERS,
-        requester=st.sampled_from(["cleo", "zoe"]),
-        reason=st.sampled_from(["debt", "debt", "safety", "request"]),
-        valid_s=st.sampled_from([3, 30, 600, 7200]),
-        limit=st.tuples(st.sampled_from([500, 2000, 3000]), st.sampled_from([2, 60, 900])),
-        go=st.booleans(),
-    )
-    def a_command_comes(
-        self,
-        device: str,
-        action: Action,
-        signers: tuple[str, ...],
-        requester: str,
-        reason: Any,  # noqa: ANN401 - a literal
-        valid_s: int,
-        limit: tuple[int, int],
-        *,
-        go: bool,
-    ) -> None:
-        limits = limit if action is A.LIMIT else None
-        self._order(device, action, signers, go=go, requester=requester, reason=reason, valid_s=valid_s, limit=limits)
-
-    @rule(
-        device=st.sampled_from(DEVICES[:2]),
-        action=st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.LIMIT]),
-        reason=st.sampled_from(["debt", "debt", "safety"]),
-        limit=st.tuples(st.sampled_from([500, 2000, 3000]), st.sampled_from([20, 60, 900])),
-        seconds=st.sampled_from([0.0, 10.0, 10.0]),
-    )
-    def a_good_order_comes(
-        self, device: str, action: Action, reason: str, limit: tuple[int, int], seconds: float
-    ) -> None:
-        self._order(device, action, reason=reason, limit=limit if action is A.LIMIT else None)
-        self.world.run(seconds)
-
-    @rule(
-        device=st.sampled_from(DEVICES[:2]),
-        action=st.sampled_from([A.RESTORE, A.RESTORE, A.UNLIMIT]),
-        signers=st.sampled_from([("payments",), ("anna",), ("anna", "ben")]),
-        seconds=st.sampled_from([0.0, 10.0, 10.0]),
-    )
-    def power_is_to_come_back(self, device: str, action: Action, signers: tuple[str, ...], seconds: float) -> None:
-        self._order(device, action, signers, reason="paid")
-        self.world.run(seconds)
-
-    @rule(
-        device=st.sampled_from(DEVICES[:2]),
-        action=st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.LIMIT, A.RESTORE]),
-        fault=st.sampled_from(FAULTS),
-        ticks=st.integers(0, 160),
-        valid_s=st.sampled_from([1, 600]),
-        dies=st.booleans(),
-        silent=st.integers(0, 4),
-        restore=st.booleans(),
-    )
-    def an_order_goes_wrong(
-        self,
-        device: str,
-        action: Action,
-        fault: str,
-        ticks: int,
-        valid_s: int,
-        silent: int,
-        *,
-        dies: bool,
-        restore: bool,
-    ) -> None:
-        """Let the meter do it wrong, the gateway die meanwhile, and somebody pay."""
-        world = self.world
-        world.meters[device].faults.append(fault)
-        self._order(device, action, valid_s=valid_s, limit=(1500, 900) if action is A.LIMIT else None)
-        world.ticks(ticks)
-        world.meters[device].silent = silent
-        if dies:
-            world.crash()
-        if restore:
-            self._order(device, A.RESTORE)
-        world.run(12.0)
-
-    def _order(
-        self,
-        device: str,
-        action: Action,
-        signers: tuple[str, ...] = ("anna", "ben"),
-        *,
-        go: bool = True,
-        **said: Any,  # noqa: ANN401 - as of `Judged.order`
-    ) -> None:
-        """Give a command; `said` as of `Judged.order`."""
-        command, message = self.world.order(next(self.numbers), device, action, signers, **said)
-        self.messages.append((command, message))
-        if go:
-            self.world.let_go(command.id)
-
-    @precondition(lambda self: self.messages)
-    @rule(data=st.data())
-    def a_message_comes_again(self, data: st.DataObject) -> None:
-        _, message = data.draw(st.sampled_from(self.messages))
-        self.world.give(self.world.service.take(message))
-
-    @precondition(lambda self: self.messages)
-    @rule(data=st.data(), old_s=st.sampled_from([0, 0, 0, 30, 70]))
-    def a_go_comes(self, data: st.DataObject, old_s: int) -> None:
-        command, _ = data.draw(st.sampled_from(self.messages))
-        self.world.let_go(command.id, old_s)
 
     # --- time, crashes, clocks ----------------------------------------------------------------------------------------
 
@@ -225,7 +95,8 @@ class Supply(RuleBasedStateMachine):
             world.crash()
         self._order(device, action, limit=(1500, 60) if action is A.LIMIT else None)
         world.run(seconds)
-        world.trusted, world.lockout, meter.power, meter.identity = True, "", True, f"serial:{device}"
+        world.trusted, world.lockout, meter.power = True, "", True
+        meter.identity = f"serial:{meter.serial}"
         if what == "dry run":
             world.dry_run = False
             world.crash()
@@ -233,6 +104,50 @@ class Supply(RuleBasedStateMachine):
     @rule(device=st.sampled_from(DEVICES), cause=st.sampled_from(["manual_reconnect", "manual_disconnect"]))
     def a_hand_moves_the_switch(self, device: str, cause: str) -> None:
         self.world.meters[device].by_hand(cause)
+
+    @rule(
+        change=st.sampled_from(DOCUMENTS),
+        device=st.sampled_from(DEVICES[:2]),
+        action=st.sampled_from([A.DISCONNECT, A.DISCONNECT, A.LIMIT, A.RESTORE]),
+        signers=st.sampled_from([("anna", "ben"), ("payments",)]),
+        ticks=st.integers(0, 120),
+        back=st.booleans(),
+    )
+    def the_trust_document_is_another_in_mid_command(
+        self,
+        change: dict[str, object],
+        device: str,
+        action: Action,
+        signers: tuple[str, ...],
+        ticks: int,
+        *,
+        back: bool,
+    ) -> None:
+        self._order(device, action, signers, limit=(1500, 60) if action is A.LIMIT else None)
+        self.world.ticks(ticks)
+        self.world.renew(**(AS_IT_WAS | change))
+        self.world.run(12.0)
+        if back:
+            self.world.renew(**AS_IT_WAS)
+
+    @rule(
+        device=st.sampled_from(DEVICES[:2]),
+        action=st.sampled_from([A.DISCONNECT, A.LIMIT, A.RESTORE]),
+        ticks=st.integers(0, 120),
+    )
+    def a_meter_is_exchanged_in_mid_command(self, device: str, action: Action, ticks: int) -> None:
+        self._order(device, action, limit=(1500, 60) if action is A.LIMIT else None)
+        self.world.ticks(ticks)
+        self.world.exchange(device)
+        self.world.run(12.0)
+
+    @rule(device=st.sampled_from(DEVICES[:2]), ticks=st.integers(0, 120))
+    def the_key_switch_is_turned_in_mid_command(self, device: str, ticks: int) -> None:
+        self._order(device, A.DISCONNECT)
+        self.world.ticks(ticks)
+        self.world.lockout = "the key switch"
+        self.world.run(2.0)
+        self.world.lockout = ""
 
     # --- what is always so --------------------------------------------------------------------------------------------
 
@@ -280,7 +195,7 @@ class Supply(RuleBasedStateMachine):
         world = self.world
         world.trusted, world.lockout, world.dry_run = True, "", False
         for meter in world.meters.values():
-            meter.power, meter.silent, meter.identity = True, 0, f"serial:{meter.device}"
+            meter.power, meter.silent, meter.identity = True, 0, f"serial:{meter.serial}"
             meter.faults.clear()
         world.crash()
         world.run(70.0)
@@ -292,6 +207,8 @@ class Supply(RuleBasedStateMachine):
         assert world.record.limits == {}
         self.relay_and_record_agree_once_settled()
         self.nothing_was_wrong_with_any_order()
+        heard = heard_of(world)
+        assert heard == {name: held.state for name, held in world.record.held.items()}
 
 
 TestShort = Supply.TestCase
