@@ -250,8 +250,8 @@ async def _cut(place: SupplyPlace) -> str:
 
 
 def _by_hand(place: SupplyPlace, name: str, **values: object) -> None:
-    """Edit a command in the database, as somebody with its password would."""
-    statement = sa.update(commands).where(commands.c.id == name).values(values)
+    """Edit a command in the database, as somebody with its password would, and have it due at once."""
+    statement = sa.update(commands).where(commands.c.id == name).values(values | {"due_at": 1})
     place.centre.state.write(lambda connection: connection.execute(statement))
 
 
