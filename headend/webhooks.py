@@ -19,7 +19,6 @@ from headend.state.tables import outbox, webhook_aside, webhooks
 MAX_BODY = 16 * 1024  # bytes of a message's body
 MAX_ROWS = 1_000_000  # that are kept
 MAX_ASIDE = 1_000  # meter points of one webhook; with more it is the receiver that fails
-MAX_SCANNED = 1_000  # rows behind a cursor that are looked at for one request
 TRIED_S = 3 * 86_400  # how long a message is tried
 KEEP_S = 2 * TRIED_S  # and kept, so that giving it up is told
 LEASE_S = 60  # how long one head-end has a webhook for itself, from each batch on
@@ -113,15 +112,13 @@ class Outbox:
         """Return the next messages of a webhook in order, without those put aside."""
 
         def work(connection: sa.Connection) -> Batch:
-            after = _cursor(connection, name) or 0
-            aside = set(
-                connection.execute(sa.select(webhook_aside.c.point).where(webhook_aside.c.webhook == name)).scalars()
-            )
-            query = sa.select(outbox).where(outbox.c.seq > after).order_by(outbox.c.seq).limit(MAX_SCANNED)
-            rows = [Message(*row) for row in connection.execute(query)]
-            due = [row for row in rows if row.point not in aside]
-            some = due[:limit]
-            return Batch(some, some[-1].seq if len(due) > limit else rows[-1].seq if rows else 0)
+            behind = outbox.c.seq > (_cursor(connection, name) or 0)
+            aside = sa.select(webhook_aside.c.point).where(webhook_aside.c.webhook == name)
+            due = sa.select(outbox).where(behind, outbox.c.point.not_in(aside)).order_by(outbox.c.seq).limit(limit)
+            some = [Message(*row) for row in connection.execute(due)]
+            if len(some) == limit:
+                return Batch(some, some[-1].seq)
+            return Batch(some, connection.execute(sa.select(sa.func.max(outbox.c.seq)).where(behind)).scalar() or 0)
 
         return self._state.read(work)
 
