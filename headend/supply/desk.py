@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from headend.measures import Measure
 from headend.policy.facts import Verdict
 from headend.readings import NotFoundError
-from headend.registry import covers
+from headend.registry import covers, installation_on
 from headend.state.tables import commands as table
 from headend.supply.approvals import Approvals
 from headend.supply.book import Book
@@ -137,7 +137,9 @@ class SupplyDesk:
         found = self._registry.point(point)
         if found is None or not covers(grant.regions, found.region):
             raise NotFoundError(f"there is no meter point {point}")
-        return supply_view(point, self.book.telling(point), self._clock())
+        now = self._clock()
+        meter = installation_on(self._registry.installations_at(point), now)
+        return supply_view(point, self.book.telling(point), meter, now)
 
     def _missing(self, command: Command) -> list[str]:
         """Return what a command in a list waits for; a campaign's signatures are not judged for each of its own."""

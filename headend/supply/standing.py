@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from headend.supply.command import Command, is_open
+from metering.model import Installation
 from metering.supply import RESTORING, Action, SupplyState
 from metering.supply_states import LIMIT_GIVEN_BACK, State
 from metering.timing import to_rfc3339
@@ -29,12 +30,17 @@ _OUTCOMES: dict[State, Relay] = {
     State.ARMED: "armed",
     State.LAPSED: "disconnected",
 }
+# Ends with which a gateway may tell what the meter said.
+_ENDS = frozenset({State.VERIFIED, State.FAILED, State.REFUSED_BY_METER, State.REFUSED_BY_GUARD})
 _LIMITING = frozenset({Action.LIMIT, Action.UNLIMIT})
 _CONTROL: dict[int, Relay] = {0: "disconnected", 1: "connected", READY: "armed"}
 _GIVES_BACK = "a restore that one approver signs, or the payment service for what was opened for a debt"
 _HELD = "a restore that approvers sign: it was opened for {reason}, which no payment ends"
 _NO_WORD = "neither a command nor the meter has told yet"
+_NO_METER = "no meter is installed there now"
+_NEW_METER = "another meter hangs there now, and neither a command nor the meter itself has told yet"
 _UNDER_WAY = "an order may have left for the meter, and what became of it is not known yet"
+_TRIPPED = "the meter says that it is open; the limit of {limit} W stands, and may have tripped"
 _CONTRADICTS = "the meter contradicts itself: what its contact does is not what it says of its switch"
 
 
@@ -62,13 +68,16 @@ class Standing(NamedTuple):
         return msgspec.json.decode(self.limit.detail).get("at_trip") if self.limit is not None else None
 
 
-def standing(commands: Sequence[Command], now: int) -> Standing:
-    """Return how it stands by the commands of a meter point, in any order."""
-    newest = sorted(commands, key=lambda each: (each.changed_at, each.requested_at, each.id), reverse=True)
+def standing(commands: Sequence[Command], meter: Installation | None, now: int) -> Standing:
+    """Return how it stands by the commands of a meter point, in any order, to the meter that hangs there now."""
+    if meter is None:
+        return Standing("unknown", None, _NO_METER)
+    mine = [each for each in commands if (each.order.device, each.order.serial) == (meter.device, meter.serial)]
+    newest = sorted(mine, key=lambda each: (each.changed_at, each.requested_at, each.id), reverse=True)
     words = [word for each in newest if (word := _word(each)) is not None]
     limit = _limit(newest)
     if not words:
-        return Standing("unknown", None, _NO_WORD)
+        return Standing("unknown", None, _NO_WORD if len(mine) == len(commands) else _NEW_METER)
     last = words[0]
     if last.relay == "unknown":
         why = _CONTRADICTS if last.by_meter else _UNDER_WAY
@@ -77,7 +86,7 @@ def standing(commands: Sequence[Command], now: int) -> Standing:
     since = _since(words)
     if last.relay == "connected":
         return _limited(limit, last, now) if limit is not None else _connected(newest, words, since)
-    return _open(newest, last, since, limit)
+    return _open(newest, words, since, limit)
 
 
 def meter_state(command: Command) -> SupplyState | None:
@@ -108,7 +117,7 @@ def _word(command: Command) -> Word | None:
     if state in _OUTCOMES:
         moves = action in _SWITCHING or action in _LIMITING
         return Word(_OUTCOMES[state], command, by_meter=False) if moves else None
-    if state not in {State.VERIFIED, State.FAILED, State.REFUSED_BY_METER}:
+    if state not in _ENDS:
         return None
     told = meter_state(command)
     if told is not None and (relay := relay_of(told)) is not None:
@@ -145,18 +154,27 @@ def _switch(newest: Sequence[Command]) -> Command | None:
     return next((each for each in newest if each.order.action in _SWITCHING and each.state in done), None)
 
 
+def _owner(switch: Command | None, words: Sequence[Word]) -> Command | None:
+    """Return the command that moved the switch last, where nothing was told since that contradicts it."""
+    closed = words[0].relay == "connected"
+    for each in words:
+        if each.relay != "unknown" and (each.relay == "connected") != closed:
+            return None
+        if each.command is switch:
+            return switch
+    return None
+
+
 def _connected(newest: Sequence[Command], words: Sequence[Word], since: int) -> Standing:
-    last, switch = words[0], _switch(newest)
+    switch, told = _switch(newest), words[0].command
     ended = [each.changed_at for each in newest if each.order.action in _LIMITING and each.state is State.VERIFIED]
-    since = max([since, *ended[:1]])
-    if switch is not None and switch.order.action is not Action.DISCONNECT:
-        return Standing(
-            "connected", since, f"closed by {switch.order.action} {switch.id}", switch, told_by=last.command
-        )
-    if switch is not None:
-        why = f"the meter says that it is closed; it was opened by {switch.id}, and no command from here closed it"
-        return Standing("connected", since, why, told_by=last.command)
-    return Standing("connected", since, "the meter says that it is closed", told_by=last.command)
+    since, owner = max([since, *ended[:1]]), _owner(switch, words)
+    why = "the meter says that it is closed"
+    if owner is not None:
+        why = f"closed by {owner.order.action} {owner.id}"
+    elif switch is not None and switch.order.action is Action.DISCONNECT:
+        why += f"; it was opened by {switch.id}, and no command from here closed it"
+    return Standing("connected", since, why, owner, told_by=told)
 
 
 def _limited(limit: Command, last: Word, now: int) -> Standing:
@@ -167,20 +185,20 @@ def _limited(limit: Command, last: Word, now: int) -> Standing:
     return Standing("limited", limit.changed_at, why, limit, limit, last.command)
 
 
-def _open(newest: Sequence[Command], last: Word, since: int, limit: Command | None) -> Standing:
-    switch, told = _switch(newest), last.command
-    if switch is not None and switch.order.action is Action.DISCONNECT:
-        why = f"opened by disconnect {switch.id} for {switch.order.reason}"
-        return Standing(last.relay, since, why, switch, limit, told)
-    if switch is not None and switch.state is State.ARMED and last.relay == "armed":
-        return Standing("armed", since, f"armed by {switch.order.action} {switch.id}", switch, limit, told)
-    if switch is not None and switch.state is State.LAPSED:
-        why = f"armed by {switch.order.action} {switch.id}, and nobody closed it at the meter in time"
-        return Standing(last.relay, since, why, switch, limit, told)
-    if limit is not None and limit.changed_at <= since:
-        why = f"the meter says that it is open; the limit of {limit.order.limit_w} W stands, and may have tripped"
-        return Standing(last.relay, since, why, limit, limit, told)
-    return Standing(last.relay, since, "the meter says that it is open; no command from here opened it", told_by=told)
+def _open(newest: Sequence[Command], words: Sequence[Word], since: int, limit: Command | None) -> Standing:
+    last, owner = words[0], _owner(_switch(newest), words)
+    why = "the meter says that it is open; no command from here opened it"
+    if owner is not None and owner.order.action is Action.DISCONNECT:
+        why = f"opened by disconnect {owner.id} for {owner.order.reason}"
+    elif owner is not None and owner.state is State.LAPSED:
+        why = f"armed by {owner.order.action} {owner.id}, and nobody closed it at the meter in time"
+    elif owner is not None and last.relay == "armed":
+        why = f"armed by {owner.order.action} {owner.id}"
+    elif limit is not None and limit.changed_at <= since:
+        owner, why = limit, _TRIPPED.format(limit=limit.order.limit_w)
+    else:
+        owner = None
+    return Standing(last.relay, since, why, owner, limit, last.command)
 
 
 def to_come_back(stands: Standing, commands: Sequence[Command]) -> str | None:
@@ -200,7 +218,7 @@ def to_come_back(stands: Standing, commands: Sequence[Command]) -> str | None:
 
 def _way_back(stands: Standing) -> str:
     if stands.state == "unknown" and stands.told_by is None:
-        return "a read-state asks the meter"
+        return "a meter is installed" if stands.why is _NO_METER else "a read-state asks the meter"
     if stands.state == "unknown":
         return "the gateway reads the relay and settles it" if stands.by is not None else "somebody looks at the meter"
     if stands.state == "armed":

@@ -20,10 +20,8 @@ def telling(connection: sa.Connection, point: str) -> list[Command]:
     kinds = (
         sa.or_(commands.c.state.not_in([str(each) for each in FINAL]), commands.c.renew_at > 0),
         sa.and_(commands.c.state.in_([str(State.VERIFIED), str(State.LAPSED)]), ~read),
-        sa.or_(
-            commands.c.state.in_([str(State.FAILED), str(State.REFUSED_BY_METER)]),
-            sa.and_(commands.c.state == str(State.VERIFIED), read),
-        ),
+        commands.c.state.in_([str(each) for each in (State.FAILED, State.REFUSED_BY_METER, State.REFUSED_BY_GUARD)]),
+        sa.and_(commands.c.state == str(State.VERIFIED), read),
     )
     found: dict[str, Command] = {}
     for each in kinds:

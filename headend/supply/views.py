@@ -6,6 +6,7 @@ import msgspec
 
 from headend.supply.command import Command, is_open
 from headend.supply.standing import standing, to_come_back
+from metering.model import Installation
 from metering.supply import CONTROL_CODES
 from metering.timing import to_rfc3339
 
@@ -109,9 +110,9 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
     )
 
 
-def supply_view(point: str, commands: Sequence[Command], now: int) -> SupplyView:
-    """Return how the supply stands by the commands of a meter point."""
-    stands = standing(commands, now)
+def supply_view(point: str, commands: Sequence[Command], meter: Installation | None, now: int) -> SupplyView:
+    """Return how the supply stands by the commands of a meter point, and the meter that hangs there now."""
+    stands = standing(commands, meter, now)
     order = stands.by.order if stands.by is not None else None
     limit = stands.limit.order if stands.limit is not None else None
     return SupplyView(

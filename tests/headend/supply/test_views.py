@@ -9,7 +9,7 @@ import pytest
 from headend.state.store import State as Database
 from headend.supply.standing import relay_of
 from headend.supply.views import SupplyView
-from metering.model import SECOND
+from metering.model import SECOND, Device, Installation
 from metering.supply import Action, SupplyState
 from metering.supply_states import LIMIT_GIVEN_BACK, Cause
 from metering.timing import to_rfc3339
@@ -50,7 +50,8 @@ class History:
     ) -> None:
         """Let a command come to an end, and the gateway tell it with what the meter said."""
         name = await self.send(action, **(changes or {}))
-        self.centre.say(name, "executing", Cause.BEGAN)
+        if end != "refused-by-guard":
+            self.centre.say(name, "executing", Cause.BEGAN)
         self.centre.say(name, end, cause, **told)
 
     @property
@@ -63,6 +64,17 @@ def history(tmp_path: Path) -> Iterator[History]:
     database = Database.open(tmp_path / "state.db")
     yield History(Centre(database))
     database.close()
+
+
+def exchange(centre: Centre, new: str | None) -> None:
+    """Take the meter away from MP-1, and hang another one there."""
+    model, gateway = "example_switched", "gw1"
+    gone = Installation("MP-1", "mMP-1", "SMP-1", 0, centre.now - SECOND)
+    centre.registrar.put_device(Device("mMP-1", "SMP-1", model, gateway), gone)
+    if new is not None:
+        hung = Installation("MP-1", new, "N1", centre.now - SECOND)
+        centre.registrar.put_device(Device(new, "N1", model, gateway), hung)
+    centre.registry.refresh()
 
 
 VERIFIED = ("verified", Cause.AS_ASKED)
@@ -126,6 +138,29 @@ HISTORIES: dict[str, tuple[list[Any], tuple[str, int | None, int | None, str | N
     "a disconnect refused, open before": (
         [(D, *REFUSED, {"before": OPEN})],
         ("disconnected", 1, None, "a restore that approvers sign", "no command from here opened it"),
+    ),
+    "a restore refused by the guard, open before": (
+        [
+            (D, *VERIFIED, {"after": OPEN}),
+            (R, "refused-by-guard", Cause.GUARD_REFUSED, {"before": OPEN}),
+        ],
+        ("disconnected", 1, 0, "restore", "opened by disconnect"),
+    ),
+    "disconnected, somebody closed and opened it": (
+        [
+            (D, *VERIFIED, {"after": OPEN}),
+            (A.READ_STATE, *VERIFIED, {"before": CLOSED}),
+            (A.READ_STATE, *VERIFIED, {"before": OPEN}),
+        ],
+        ("disconnected", 3, None, "a restore that approvers sign", "no command from here opened it"),
+    ),
+    "restored, somebody opened and closed it": (
+        [
+            (R, *VERIFIED, {"after": CLOSED}),
+            (A.READ_STATE, *VERIFIED, {"before": OPEN}),
+            (A.READ_STATE, *VERIFIED, {"before": CLOSED}),
+        ],
+        ("connected", 3, None, None, "the meter says that it is closed"),
     ),
     "restored": (
         [(D, *VERIFIED, {"after": OPEN}), (R, *VERIFIED, {"before": OPEN, "after": CLOSED})],
@@ -233,6 +268,29 @@ async def test_a_limit_shows_until_when_and_what_its_limiter_does_when_it_trips(
     view = history.view
     assert (view.state, view.limit_w, view.at_trip) == ("connected", None, None)
     assert view.since == to_rfc3339(history.centre.now)
+
+
+async def test_what_was_told_of_another_meter_is_no_word_of_the_one_that_hangs_there_now(history: History):
+    await history.do(D, *VERIFIED, after=OPEN)
+    centre = history.centre
+    centre.now += HOUR
+    exchange(centre, "new-1")
+    view = history.view
+    assert (view.state, view.since, view.command) == ("unknown", None, None)
+    assert "another meter hangs there now" in view.why
+    assert view.to_come_back == "a read-state asks the meter"
+
+
+async def test_where_no_meter_hangs_the_supply_is_unknown(history: History):
+    await history.do(D, *VERIFIED, after=OPEN)
+    history.centre.now += HOUR
+    exchange(history.centre, None)
+    view = history.view
+    assert (view.state, view.why, view.to_come_back) == (
+        "unknown",
+        "no meter is installed there now",
+        "a meter is installed",
+    )
 
 
 async def test_a_restore_under_way_is_named_before_what_else_would_help(history: History):
