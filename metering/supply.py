@@ -104,9 +104,9 @@ class SupplyCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
     @property
     def counts_as_disconnect(self) -> bool:
-        """Tell whether policy, approvals and guard take it for a disconnect: a limit below the floor is one."""
+        """Tell whether it is taken for a disconnect everywhere: a limit of 0 W, and below the floor, is one."""
         if self.action is Action.LIMIT:
-            return self.limit_w is not None and self.limit_w < self.floor_w
+            return self.limit_w is not None and self.limit_w < max(self.floor_w, 1)
         return self.action is Action.DISCONNECT
 
     def faults(self) -> list[str]:

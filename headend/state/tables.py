@@ -256,6 +256,7 @@ commands = sa.Table(
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("gateway", sa.String(NAME), nullable=False),
     sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("counts_as", sa.String(32), nullable=False),  # the action that thresholds count it among
     sa.Column("state", sa.String(32), nullable=False, index=True),
     sa.Column("token", sa.String(8), nullable=False),  # of the requester
     sa.Column("requester", sa.String(TOKEN_NAME), nullable=False),  # whose token that is
@@ -280,6 +281,7 @@ commands = sa.Table(
     sa.Column("due_at", sa.BigInteger, nullable=False),  # when dispatch looks at it next; 0: it does not
     sa.Index("ix_commands_due", "gives_back", "due_at", "id"),
     sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
+    sa.Index("ix_commands_counted", "counts_as", "requested_at"),
 )
 
 reminded = sa.Table(

@@ -12,14 +12,16 @@ from msgspec.json import encode
 from headend.audit.chain import Entry, append
 from headend.state.store import State as Database
 from headend.state.tables import campaigns, command_numbers, commands, requests
+from headend.supply import around
 from headend.supply.command import Command
-from headend.supply.steps import Step, advanced, command_of, move, parts, row_of
+from headend.supply.steps import Advanced, Step, advanced, command_of, move, row_of
+from headend.supply.thresholds import Limits
 from headend.supply.told import telling
 from headend.supply.turns import Turns
 from headend.supply.unsigned import Unsigned
 from headend.webhooks import Outgoing, enqueue
-from metering.supply import RESTORING, WITHHOLDING, Action
-from metering.supply_states import FINAL, LIMIT_GIVEN_BACK, NOT_SENT, Cause, State
+from metering.supply import RESTORING
+from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
 
 
 class Answered(NamedTuple):
@@ -35,7 +37,7 @@ class New(NamedTuple):
 
     `exclusive`: no other command may be open at their meter points. `supersedes`: what withholds there and has not
     been sent is superseded, by `actor`, and what was to be made anew there is not. `renews`: the command in whose place
-    it comes, if nobody was faster.
+    it comes, if nobody was faster. `limits`: above them the commands are quarantined instead of their first steps.
     """
 
     key: str
@@ -46,6 +48,7 @@ class New(NamedTuple):
     exclusive: bool = False
     supersedes: bool = False
     renews: str = ""
+    limits: Limits | None = None
 
 
 class BusyError(ValueError):
@@ -101,13 +104,6 @@ class Book:
         )
         query = sa.select(commands.c.id).where(*where).limit(1)
         return self._database.read(lambda connection: connection.execute(query).first()) is not None
-
-    def requested_since(self, token: str | None, action: str, at: int) -> int:
-        """Return how many commands of an action were requested since then, by one token or by all."""
-        where = [commands.c.action == action, commands.c.requested_at >= at]
-        where += [commands.c.token == token] if token is not None else []
-        query = sa.select(sa.func.count()).select_from(commands).where(*where)
-        return int(self._database.read(lambda connection: connection.execute(query).scalar_one()))
 
     def manifest(self, name: str) -> tuple[bytes, bytes]:
         """Return a campaign's manifest and its signatures so far. Raises `KeyError`."""
@@ -173,22 +169,24 @@ class Book:
             where = sa.and_(requests.c.token == first.token, requests.c.key == new.key)
             if new.key and connection.execute(sa.select(requests.c.digest).where(where)).first() is not None:
                 return  # our own, of a try whose answer was lost; or another's, who was faster with the same key
-            if new.renews and not _is_due(connection, new.renews):
+            if new.renews and not around.is_due(connection, new.renews):
                 return
-            if new.exclusive and (busy := _open_at(connection, points)):
+            if new.exclusive and (busy := around.open_at(connection, points)):
                 raise BusyError(busy)
+            kept = done
+            if new.limits is not None and (why := new.limits.exceeded(connection, [each for each, _ in made])):
+                held = Step(Cause.THRESHOLD_EXCEEDED, new.actor, first.requested_at, why)
+                kept = [advanced(each, [held._replace(evidence=steps[0].evidence)]) for each, steps in made]
             if new.key:
                 row = {"token": first.token, "key": new.key, "digest": new.digest, "at": first.requested_at}
                 connection.execute(sa.insert(requests).values(row | {"command": first.id, "campaign": first.campaign}))
             if new.manifest:
                 row = {"id": first.campaign, "body": new.manifest, "signed": new.signed}
                 connection.execute(sa.insert(campaigns).values(row))
-            connection.execute(sa.insert(commands), [row_of(each.command) for each in done])
-            append(connection, [entry for each in done for entry in each.entries])
-            enqueue(connection, *(message for each in done for message in each.messages))
+            _insert(connection, kept)
             if new.supersedes:
-                _renew_no_more(connection, points)
-            for name in _waiting_at(connection, points) if new.supersedes else ():
+                around.renew_no_more(connection, points)
+            for name in around.waiting_at(connection, points) if new.supersedes else ():
                 move(connection, name, [Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}")])
 
         self._database.write(keep)
@@ -252,35 +250,7 @@ class Book:
         return [command_of(row) for row in self._database.read(lambda connection: connection.execute(query).all())]
 
 
-def _is_due(connection: sa.Connection, name: str) -> bool:
-    query = sa.select(commands.c.renew_at).where(commands.c.id == name)
-    return bool(connection.execute(query).scalar_one_or_none())
-
-
-def _renew_no_more(connection: sa.Connection, points: Sequence[str]) -> None:
-    for some in parts(points):
-        due = sa.and_(commands.c.point.in_(some), commands.c.renew_at > 0)
-        connection.execute(sa.update(commands).where(due).values(renew_at=0))
-
-
-def _open_at(connection: sa.Connection, points: Sequence[str]) -> dict[str, str]:
-    """Return the open commands at these meter points, and those that are made anew soon.
-
-    Reading a state is in nobody's way.
-    """
-    is_open = sa.or_(commands.c.state.not_in([str(each) for each in FINAL]), commands.c.renew_at > 0)
-    return _at(connection, points, is_open, commands.c.action != Action.READ_STATE)
-
-
-def _waiting_at(connection: sa.Connection, points: Sequence[str]) -> list[str]:
-    """Return what withholds at these meter points and has not been sent."""
-    waits = commands.c.state.in_([str(each) for each in NOT_SENT])
-    return list(_at(connection, points, waits, commands.c.action.in_([str(each) for each in WITHHOLDING])).values())
-
-
-def _at(connection: sa.Connection, points: Sequence[str], *where: sa.ColumnElement[bool]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for some in parts(points):
-        query = sa.select(commands.c.point, commands.c.id).where(commands.c.point.in_(some), *where)
-        found |= {row.point: row.id for row in connection.execute(query)}
-    return found
+def _insert(connection: sa.Connection, new: Sequence[Advanced]) -> None:
+    connection.execute(sa.insert(commands), [row_of(each.command) for each in new])
+    append(connection, [entry for each in new for entry in each.entries])
+    enqueue(connection, *(message for each in new for message in each.messages))

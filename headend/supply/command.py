@@ -12,6 +12,7 @@ _proof = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 class Command(msgspec.Struct, frozen=True):
     """A command and where it stands. Instants in us UTC; `campaign` is empty for a single one.
 
+    `counts_as` is the action that thresholds count it among: a limit below its floor counts as a disconnect.
     `renews` is the command in whose place it was made, `tries` how many were before it; `renew_at` is when it is made
     anew itself (0: not).
     """
@@ -21,6 +22,7 @@ class Command(msgspec.Struct, frozen=True):
     region: str
     gateway: str
     action: str
+    counts_as: str
     state: State
     token: str
     requester: str

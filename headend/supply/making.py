@@ -92,9 +92,10 @@ class Maker:
         if len(set(names)) != len(names):
             raise BadRequestError("orders", "a meter point stands there twice")
         found, faults = [], []
+        bound: dict[str, dict[str, Binding]] = {}
         for each in request.orders:
             try:
-                found.append(self._place(grant, each, now))
+                found.append(self._place(grant, each, bound, now))
             except BadRequestError as error:
                 faults.append(str(error))
         if faults:
@@ -102,7 +103,8 @@ class Maker:
             raise BadRequestError("orders", "; ".join(faults[:NAMED]) + more)
         return found
 
-    def _place(self, grant: Grant, order: Order, now: int) -> Place:
+    def _place(self, grant: Grant, order: Order, bindings: dict[str, dict[str, Binding]], now: int) -> Place:
+        """Return where an order acts. `bindings` are those of the gateways so far, by device, and grow."""
         point = self._registry.point(order.point)
         if point is None or not covers(grant.regions, point.region):
             raise NotFoundError(f"there is no meter point {order.point}")
@@ -113,7 +115,9 @@ class Maker:
         document = self._trust(device.gateway)
         if document is None:
             raise BadRequestError("orders", f"{point.id}: no trust document of {device.gateway} is known here")
-        bound = next((each for each in document.bindings if each.device == device.id), None)
+        if device.gateway not in bindings:
+            bindings[device.gateway] = {each.device: each for each in document.bindings}
+        bound = bindings[device.gateway].get(device.id)
         if bound is None:
             raise BadRequestError("orders", f"{point.id}: the trust document of {device.gateway} binds no {device.id}")
         meant = (point.id, installed.serial, installed.valid_from)
@@ -217,6 +221,7 @@ def _row(
         place.point.region,
         order.gateway,
         str(order.action),
+        str(Action.DISCONNECT if order.counts_as_disconnect else order.action),
         State.REQUESTED,
         grant.token,
         grant.who,

@@ -99,7 +99,8 @@ class Requests:
         steps, signed = self._first_steps(made, grant, now)
         rows = _signed(made, signed)
         withholds, gives_back = request.action in WITHHOLDING, request.action in RESTORING
-        new = New(key, digest, made.manifest, actor, signed, exclusive=withholds, supersedes=gives_back)
+        limits = self._limits if withholds else None
+        new = New(key, digest, made.manifest, actor, signed, exclusive=withholds, supersedes=gives_back, limits=limits)
         try:
             self._book.add([(each, _judged(steps, verdicts.get(each.id))) for each in rows], new)
         except BusyError as error:
@@ -221,10 +222,6 @@ class Requests:
     def _first_steps(self, made: Made, grant: Grant, now: int) -> tuple[list[Step], bytes]:
         """Return the steps that new commands take at once, and the service key's signature where it gives one."""
         action, actor = made.commands[0].order.action, f"token:{grant.token}"
-        if action in WITHHOLDING:
-            why = self._limits.exceeded(self._book, grant.token, action, len(made.commands), now)
-            if why:
-                return [Step(Cause.THRESHOLD_EXCEEDED, actor, now, why)], b""
         steps = [Step(Cause.POLICY_PASSED, actor, now)]
         if action is Action.READ_STATE:
             steps.append(Step(Cause.APPROVALS_COMPLETE, actor, now, "reading a state needs no approval"))

@@ -55,6 +55,12 @@ def test_a_limit_below_the_floor_counts_as_a_disconnect():
     assert not msgspec.structs.replace(limit, limit_w=1000).counts_as_disconnect
 
 
+def test_a_limit_of_no_power_counts_as_a_disconnect_where_no_floor_is_set():
+    limit = a_command(action=Action.LIMIT, limit_w=0, limit_until=HOUR, floor_w=0)
+    assert limit.counts_as_disconnect
+    assert not msgspec.structs.replace(limit, limit_w=1).counts_as_disconnect
+
+
 def test_every_action_has_its_code_and_takes_gives_back_or_reads():
     assert set(CONTROL_CODES) == set(Action)
     assert not WITHHOLDING & RESTORING

@@ -65,12 +65,13 @@ class Centre:
         *,
         service: bool = False,
         kept: Path | None = None,
+        points: int = 5,
     ) -> None:
         self.now = START
         self.sent: list[tuple[str, Any]] = []
         self.keys = {name: SigningKey.generate() for name in ("anna", "ben", "clerk", "dora", "payments")}
         holders = {name: Holder(name, str(key.public)) for name, key in self.keys.items()}
-        points = [f"MP-{number}" for number in range(1, 6)]
+        names = [f"MP-{number}" for number in range(1, points + 1)]
         self.document = TrustDocument(
             "gw1",
             1,
@@ -81,13 +82,13 @@ class Centre:
             (holders["anna"], holders["ben"], holders["clerk"]),
             Caps(10, 100, 1000),
             (Service("payments", str(self.keys["payments"].public), 10),),
-            bindings=tuple(Binding(each, f"m{each}", f"S{each}", f"serial:S{each}", 0, 1000) for each in points),
+            bindings=tuple(Binding(each, f"m{each}", f"S{each}", f"serial:S{each}", 0, 1000) for each in names),
         )
         fleet = Wanted(
             ["gw1"],
-            [MeterPoint(each, "js/nj", "Asia/Shanghai", customer="resident") for each in points],
-            [Device(f"m{each}", f"S{each}", "example_switched", "gw1") for each in points],
-            [Installation(each, f"m{each}", f"S{each}", 0) for each in points],
+            [MeterPoint(each, "js/nj", "Asia/Shanghai", customer="resident") for each in names],
+            [Device(f"m{each}", f"S{each}", "example_switched", "gw1") for each in names],
+            [Installation(each, f"m{each}", f"S{each}", 0) for each in names],
         )
         self.registrar = Registrar(database)
         self.registrar.take_in(fleet, START)

@@ -81,6 +81,7 @@ def _row(order: SupplyCommand, now: int) -> Command:
         "js/nj",
         order.gateway,
         str(order.action),
+        str(order.action),
         State.REQUESTED,
         "aaaaaaaa",
         "clerk",

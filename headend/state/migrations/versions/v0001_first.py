@@ -247,6 +247,7 @@ def upgrade() -> None:
         sa.Column("region", sa.Text, nullable=False),
         sa.Column("gateway", sa.String(128), nullable=False),
         sa.Column("action", sa.String(32), nullable=False),
+        sa.Column("counts_as", sa.String(32), nullable=False),
         sa.Column("state", sa.String(32), nullable=False, index=True),
         sa.Column("token", sa.String(8), nullable=False),
         sa.Column("requester", sa.String(100), nullable=False),
@@ -271,6 +272,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.BigInteger, nullable=False),
         sa.Index("ix_commands_due", "gives_back", "due_at", "id"),
         sa.Index("ix_commands_gateway_due", "gateway", "due_at"),
+        sa.Index("ix_commands_counted", "counts_as", "requested_at"),
     )
     op.create_table(
         "reminded",
