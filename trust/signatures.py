@@ -1,9 +1,11 @@
 """Signed payloads: JWS in general JSON serialisation (RFC 7515, 7.2.1) with several Ed25519 signatures. No policy.
 
 Each kind of payload has its own `typ` inside the protected header, so that a signature under one kind is none under
-another. Algorithms are not negotiated: Ed25519 (RFC 9864) is the only one that is ever read.
+another. Algorithms are not negotiated: Ed25519 (RFC 9864) is the only one that is ever read. What could be read in two
+ways (a member twice, another form of base64url) is not read at all.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -136,6 +138,7 @@ def verify(signed: bytes, kind: Kind, keys: Mapping[str, PublicKey]) -> Verified
             "signatures": [{"protected": each.protected, "signature": each.signature}],
         }
         try:
+            _unpadded(each.signature)
             jws.deserialize_json(one, key.jwk(), registry=_REGISTRY)
         except (JoseError, ValueError) as error:
             raise BadSignatureError(f"the signature of the key {kid} is wrong ({type(error).__name__})") from None
@@ -157,14 +160,17 @@ def _read(signed: bytes) -> _General:
         raise BadSignatureError(f"{len(signed)} bytes are more than {MAX_SIGNED}")
     try:
         general = msgspec.json.decode(signed, type=_General)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        _each_once(signed)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BadSignatureError(f"no JWS in general JSON serialisation: {str(error)[:100]}") from None
     return general
 
 
 def _header(signature: _Signature) -> dict[str, str]:
     try:
-        header = msgspec.json.decode(_unpadded(signature.protected), type=dict[str, str])
+        raw = _unpadded(signature.protected)
+        header = msgspec.json.decode(raw, type=dict[str, str])
+        _each_once(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise BadSignatureError("a protected header cannot be read") from None
     if set(header) != _HEADER:
@@ -172,6 +178,16 @@ def _header(signature: _Signature) -> dict[str, str]:
     if header["alg"] != ALGORITHM:
         raise BadSignatureError(f"the algorithm {header['alg'][:20]!r} is not taken; {ALGORITHM} alone is")
     return header
+
+
+def _each_once(raw: bytes) -> None:
+    """Raise `ValueError` where a member of an object stands twice: another reader could take the other."""
+
+    def members(pairs: list[tuple[str, object]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("a member stands twice")
+
+    json.loads(raw.decode(), object_pairs_hook=members)
 
 
 def _kid(signature: _Signature) -> str:

@@ -19,6 +19,7 @@ from trust.document import TrustDocument, persons_of
 
 GO_S = 60.0  # how old a go may be
 HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
+OF_SERVICES_A_DAY = 24  # commands of services for one meter; a restore that is made anew comes half as often
 EARLY_S = 300  # how far before its time what no person signed may come
 # Reasons of an opening that no single signature lifts: k of n do. What this system did not open is one of them.
 HOLDS = frozenset({"safety", "field-work", "vacancy", "theft", "emergency"})
@@ -56,7 +57,7 @@ def at_the_door(found: Authorised, record: Record, now: int, *, clock_trusted: b
     command = found.command
     if command.expires_at <= now:
         return Refusal("it is past its expiry")
-    if not found.persons and (refused := _unattended(command, record, now if clock_trusted else None)):
+    if not found.persons and (refused := _unattended(command, record, now, clock_trusted=clock_trusted)):
         return refused
     if command.action is Action.READ_STATE:
         return None
@@ -68,16 +69,18 @@ def at_the_door(found: Authorised, record: Record, now: int, *, clock_trusted: b
     return _seen_before(command, record, of_service=not found.persons)
 
 
-def _unattended(command: SupplyCommand, record: Record, now: int | None) -> Refusal | None:
+def _unattended(command: SupplyCommand, record: Record, now: int, *, clock_trusted: bool) -> Refusal | None:
     """Judge what no person signed: who has stolen a service's key, or needs none to read, fills nothing with it.
 
-    `now` None: the clock is not trusted, and holds up nothing that gives back.
+    A clock that is not trusted holds up nothing that gives back.
     """
-    if now is not None and command.not_before > now + EARLY_S * SECOND:
+    if clock_trusted and command.not_before > now + EARLY_S * SECOND:
         return Refusal("its time has not come, and no person signed it")
     reads = command.action is Action.READ_STATE
     if reads and record.reads >= MAX_READS:
         return Refusal(f"{MAX_READS} reads of a state were ordered within the last hour or so")
+    if not reads and record.of_services_since(command.device, now - DAY) >= OF_SERVICES_A_DAY:
+        return Refusal(f"services ordered {OF_SERVICES_A_DAY} times at this meter within a day: a person has to sign")
     for other, held in record.open_at(command.point):
         if other.action is Action.READ_STATE if reads else held.service:
             return Refusal(f"{other.action} {other.id} is under way at this meter point, and no person signed it")

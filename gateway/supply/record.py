@@ -135,6 +135,11 @@ class Record:
         of_services = ((name, each) for name, each in self.held.items() if each.service and each.act_at >= instant)
         return len({self._commands[name].device for name, each in of_services if each.does or each.state not in FINAL})
 
+    def of_services_since(self, device: str, instant: int) -> int:
+        """Return how many commands of services alone came for a device since then."""
+        of_services = (name for name, each in self.held.items() if each.service and each.taken_at >= instant)
+        return sum(self._commands[name].device == device for name in of_services)
+
     def tidy(self, now: int) -> None:
         """Forget what is long over, and write the file anew where it has grown. Raises `StorageError`.
 

@@ -24,8 +24,8 @@ def changed(signed: bytes, number: int, **parts: str) -> bytes:
     return json.dumps(found).encode()
 
 
-def header(**parts: str) -> str:
-    return urlsafe_b64encode(json.dumps(parts).encode()).decode()
+def header(**parts: object) -> str:
+    return urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
 
 
 def test_what_two_signed_is_verified_with_both():
@@ -108,10 +108,47 @@ def test_what_is_no_jws_of_ours_is_refused(broken: bytes):
         verify(broken, Kind.COMMAND, KNOWN)
 
 
-def test_headers_that_ask_for_more_are_refused():
-    protected = header(alg="Ed25519", kid=ANNA.public.id, typ=str(Kind.COMMAND), jku="https://eve.example/keys")
-    with pytest.raises(BadSignatureError, match="exactly"):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"jku": "https://eve.example/keys"},
+        {"jwk": EVE.jwk().as_dict(private=False)},
+        {"crit": ["b64"], "b64": False},
+        {"b64": False},
+        {"crit": []},
+        {"x5c": ["AA"]},
+    ],
+    ids=["jku", "jwk", "crit and b64", "b64", "crit", "x5c"],
+)
+def test_headers_that_ask_for_more_are_refused(more: dict[str, object]):
+    protected = header(alg="Ed25519", kid=ANNA.public.id, typ=str(Kind.COMMAND), **more)
+    with pytest.raises(BadSignatureError, match=r"exactly|header cannot be read"):
         verify(changed(sign(b"cut", Kind.COMMAND, [ANNA]), 0, protected=protected), Kind.COMMAND, KNOWN)
+
+
+def test_what_could_be_read_in_two_ways_is_not_read():
+    signed = sign(b"cut", Kind.COMMAND, [ANNA])
+    names = f'"kid":"{ANNA.public.id}","typ":"{Kind.COMMAND}"'
+    twice = urlsafe_b64encode(f'{{"alg":"none","alg":"Ed25519",{names}}}'.encode()).rstrip(b"=").decode()
+    with pytest.raises(BadSignatureError, match="a protected header cannot be read"):
+        verify(changed(signed, 0, protected=twice), Kind.COMMAND, KNOWN)
+    with pytest.raises(BadSignatureError, match="a member stands twice"):
+        verify(signed.replace(b'{"payload"', b'{"payload":"YQ","payload"', 1), Kind.COMMAND, KNOWN)
+    with pytest.raises(BadSignatureError, match="a member stands twice"):
+        verify(signed.replace(b"[{", b'[{"signature":"AA",', 1), Kind.COMMAND, KNOWN)
+    signature = json.loads(signed)["signatures"][0]["signature"]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = signature[:-1] + letters[letters.index(signature[-1]) + 1]  # bits that no byte holds
+    for form in (other, signature + "==", signature + "\n"):
+        with pytest.raises(BadSignatureError):
+            verify(changed(signed, 0, signature=form), Kind.COMMAND, KNOWN)
+
+
+def test_ten_thousand_signatures_are_not_looked_at():
+    found = json.loads(sign(b"cut", Kind.COMMAND, [ANNA]))
+    found["signatures"] *= 10_000
+    with pytest.raises(BadSignatureError, match="no JWS"):
+        verify(json.dumps(found).encode(), Kind.COMMAND, KNOWN)
 
 
 @settings(max_examples=100)

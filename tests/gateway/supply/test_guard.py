@@ -267,3 +267,23 @@ def test_a_clock_that_is_not_trusted_does_not_hold_up_what_gives_back_but_what_a
     assert isinstance(may_act(restore, DOCUMENT, record, behind._replace(clock_trusted=True)), Wait)
     record.put(Opening("m1", "c0", "field-work", NOW - HOUR))
     assert isinstance(may_act(restore, DOCUMENT, record, behind), Wait)
+
+
+NIGHT = Hours("Europe/London", 60, 120)  # from one to two
+
+
+@pytest.mark.parametrize(
+    ("at", "opens"),
+    [
+        ("2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z"),  # half past one, and an hour later once more
+        ("2026-10-25T01:30:00Z", "2026-10-25T01:30:00Z"),
+        ("2026-10-25T02:00:00Z", "2026-10-26T01:00:00Z"),
+        ("2026-03-29T00:59:00Z", "2026-03-30T00:00:00Z"),  # this night has no such hour
+        ("2026-03-29T01:30:00Z", "2026-03-30T00:00:00Z"),
+    ],
+)
+def test_hours_are_local_ones_where_the_clocks_change(record: Record, at: str, opens: str):
+    now = from_rfc3339(at)
+    verdict = judged(record, command(hours=NIGHT), GOOD._replace(now=now))
+    assert (verdict.until if isinstance(verdict, Wait) else now) == from_rfc3339(opens)
+    assert verdict is None or isinstance(verdict, Wait)

@@ -208,7 +208,10 @@ class Supply(Commanded):
         self.relay_and_record_agree_once_settled()
         self.nothing_was_wrong_with_any_order()
         heard = heard_of(world)
-        assert heard == {name: held.state for name, held in world.record.held.items()}
+        for name, held in world.record.held.items():
+            # What gives back is taken though it was told as refused before: its head-end makes it anew (DOMAIN 21).
+            renewed = held.command.action in RESTORING and heard[name] is State.REFUSED_BY_GUARD
+            assert heard[name] is held.state or renewed, (name, held.command.action, heard[name], held.state)
 
 
 TestShort = Supply.TestCase

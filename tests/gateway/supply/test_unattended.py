@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.supply.guard import act_at, at_the_door, superseded_by
+from gateway.supply.guard import OF_SERVICES_A_DAY, act_at, at_the_door, superseded_by
 from gateway.supply.items import held_of
 from gateway.supply.record import Record
 from metering.supply import Action
@@ -61,6 +61,19 @@ def test_a_service_fills_neither_the_record_nor_its_own_rate_for_others(record: 
     far = command(8, action=A.RESTORE, not_before=NOW + 10 * HOUR, expires_at=NOW + 11 * HOUR)
     assert at_the_door(found(far, service=SERVICES), record, NOW) is not None
     assert at_the_door(found(far, service=SERVICES), record, NOW, clock_trusted=False) is None
+
+
+def test_a_service_does_not_fill_the_record_with_orders_for_one_meter(record: Record):
+    own: dict[str, Any] = {"action": A.RESTORE, "point": "MP-1", "device": "m1"}
+    for number in range(1, OF_SERVICES_A_DAY + 1):
+        assert at_the_door(found(command(number, **own), service=SERVICES), record, NOW) is None
+        record.put(held_of(command(number, **own), SERVICE, "payments", NOW, NOW, State.VERIFIED))
+    last = command(90, **own)
+    refused = at_the_door(found(last, service=SERVICES), record, NOW)
+    assert refused is not None
+    assert "a person has to sign" in refused.why
+    assert at_the_door(found(last, "anna"), record, NOW) is None
+    assert at_the_door(found(command(91, action=A.RESTORE), service=SERVICES), record, NOW) is None
 
 
 def test_reads_that_nobody_signs_keep_nothing_else_out(record: Record, monkeypatch: pytest.MonkeyPatch):
