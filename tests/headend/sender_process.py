@@ -15,7 +15,7 @@ async def main() -> None:
     state, port, name = sys.argv[1:]
     webhook_sender.LOOK_S = webhook_sender.FIRST_PAUSE_S = 0.02
     webhook_sender.LONGEST_PAUSE_S = 0.1
-    webhooks.LEASE_S = 1  # what a kill leaves is soon over, and two of them often meet
+    webhooks.LEASE_S = 2  # what a kill leaves is soon over, and two of them often meet
     target = Target.parse(f"http://127.0.0.1:{port}/")
     hook = Webhook(name, target, b"a planted secret", frozenset(("command",)))
     await WebhookSender(Outbox(State.open(Path(state))), [hook]).run(asyncio.Event())
