@@ -115,7 +115,8 @@ class SupplyCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         longest = MAX_RESTORING_S if self.action in RESTORING else MAX_VALIDITY_S
         if not 0 < self.expires_at - self.not_before <= longest * 1_000_000:
             found.append(f"expires_at: lies after not_before by more than nothing and at most {longest} s")
-        if (self.action is Action.LIMIT) != (self.limit_w is not None and self.limit_until is not None):
+        told = (self.limit_w is not None, self.limit_until is not None)
+        if told != (self.action is Action.LIMIT,) * 2:
             found.append("limit_w, limit_until: belong to a limit, and a limit needs both")
         if self.limit_until is not None and self.limit_until <= self.not_before:
             found.append("limit_until: lies before the limit begins")

@@ -139,7 +139,7 @@ class SupplyDesk:
             raise NotFoundError(f"there is no meter point {point}")
         now = self._clock()
         meter = installation_on(self._registry.installations_at(point), now)
-        return supply_view(point, self.book.telling(point), meter, now)
+        return supply_view(point, self.book.telling(point), meter, now, self._missing)
 
     def _missing(self, command: Command) -> list[str]:
         """Return what a command in a list waits for; a campaign's signatures are not judged for each of its own."""

@@ -1,6 +1,6 @@
 """What is shown of supply commands and of the supply at a meter point. It changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -110,8 +110,17 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
     )
 
 
-def supply_view(point: str, commands: Sequence[Command], meter: Installation | None, now: int) -> SupplyView:
-    """Return how the supply stands by the commands of a meter point, and the meter that hangs there now."""
+def supply_view(
+    point: str,
+    commands: Sequence[Command],
+    meter: Installation | None,
+    now: int,
+    missing: Callable[[Command], Sequence[str]],
+) -> SupplyView:
+    """Return how the supply stands by the commands of a meter point, and the meter that hangs there now.
+
+    `missing` gives what an open command waits for.
+    """
     stands = standing(commands, meter, now)
     order = stands.by.order if stands.by is not None else None
     limit = stands.limit.order if stands.limit is not None else None
@@ -127,5 +136,5 @@ def supply_view(point: str, commands: Sequence[Command], meter: Installation | N
         limit.limit_w if limit is not None else None,
         to_rfc3339(limit.limit_until) if limit is not None and limit.limit_until is not None else None,
         stands.at_trip,
-        [command_view(each) for each in commands if is_open(each)],
+        [command_view(each, missing(each)) for each in commands if is_open(each)],
     )

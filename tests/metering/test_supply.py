@@ -37,6 +37,9 @@ def test_other_bytes_of_the_same_command_are_refused(change: Callable[[bytes], b
     [
         ({"expires_at": 0}, "expires_at"),
         ({"action": Action.LIMIT}, "limit_w"),
+        ({"action": Action.LIMIT, "limit_w": 100}, "limit_w"),
+        ({"limit_w": 100}, "limit_w"),
+        ({"limit_until": HOUR}, "limit_w"),
         ({"limit_w": 100, "limit_until": HOUR}, "limit_w"),
         ({"action": Action.LIMIT, "limit_w": 100, "limit_until": 0}, "limit_until"),
         ({"serial": ""}, "serial"),

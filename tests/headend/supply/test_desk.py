@@ -64,6 +64,11 @@ async def test_a_campaign_is_approved_as_one_and_each_command_proves_that_it_bel
     assert {(each.command.spread_s, each.spread_s) for each in found} == {(300, 300)}  # what approvers read is so
 
 
+def test_the_supply_view_says_what_an_open_command_waits_for(centre: Centre):
+    centre.request(Action.DISCONNECT, "MP-1")
+    assert [each.missing for each in centre.desk.supply(CLERK, "MP-1").open] == [["2 approvals"]]
+
+
 def test_the_same_key_and_body_give_the_same_answer_and_another_body_is_refused(centre: Centre):
     made = centre.request(Action.DISCONNECT, "MP-1")
     assert centre.request(Action.DISCONNECT, "MP-1") == made
