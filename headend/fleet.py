@@ -164,11 +164,19 @@ class Fleet:
     # --- meters -------------------------------------------------------------------------------------------------------
 
     def put_point(self, grant: Grant, point: MeterPoint) -> Found:
-        """Add a meter point, or change it. Its region lies in those of the token, before and after."""
+        """Add a meter point, or change it. Its region lies in those of the token, before and after.
+
+        Raises:
+            BadRequestError: it would leave a region for which a hold stands.
+
+        """
         old = self._registry.point(point.id)
         for region in {point.region, old.region if old is not None else point.region}:
             _reach(grant, region)
-        self._registrar.put_point(point)
+        try:
+            self._registrar.put_point(point, self._clock(), f"token:{grant.token}")
+        except ConfigError as error:
+            raise BadRequestError("region", str(error)) from None
         self._registry.refresh()
         return Found(point, self._registry.installations_at(point.id))
 

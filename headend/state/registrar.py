@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from headend.registry import MemoryRegistry
+from headend.state import moved
 from headend.state.assignments import Assignment, assign
 from headend.state.gateways import create_gateway
 from headend.state.registry import device_of, point_of
@@ -37,9 +38,14 @@ class Registrar:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def put_point(self, point: MeterPoint) -> None:
-        """Add a meter point, or change it."""
-        self._state.write(lambda connection: _put_point(connection, point))
+    def put_point(self, point: MeterPoint, now: int, actor: str) -> None:
+        """Add a meter point, or change it. `actor` is who does, as the audit has it.
+
+        Raises:
+            ConfigError: it would leave a region for which a hold stands; nothing has changed then.
+
+        """
+        self._state.write(lambda connection: _put_point(connection, point, now, actor))
 
     def put_device(self, device: Device, installation: Installation | None = None) -> None:
         """Add a device, or change it, with the installation that begins when it says. Its gateway stays as it is.
@@ -50,7 +56,7 @@ class Registrar:
         """
         self._state.write(lambda connection: _put_device(connection, device, installation))
 
-    def take_in(self, wanted: Wanted, now: int) -> int:
+    def take_in(self, wanted: Wanted, now: int, actor: str = "head-end") -> int:
         """Add and change what a fleet's description names, at once; leave the rest. Return how many devices changed.
 
         A device whose gateway is another one than before is assigned to it from `now` on.
@@ -59,10 +65,13 @@ class Registrar:
             ConfigError: it contradicts itself or what is there; nothing has changed then.
 
         """
-        return self._state.write(lambda connection: _take_in(connection, wanted, now))
+        return self._state.write(lambda connection: _take_in(connection, wanted, now, actor))
 
 
-def _put_point(connection: sa.Connection, point: MeterPoint) -> None:
+def _put_point(connection: sa.Connection, point: MeterPoint, now: int, actor: str) -> None:
+    known = connection.execute(sa.select(points).where(points.c.id == point.id)).one_or_none()
+    if known is not None:
+        moved.tell(connection, [(point_of(known), point)], now, actor)
     put(connection, points, {**msgspec.structs.asdict(point), "revision": bump(connection)})
 
 
@@ -88,7 +97,7 @@ def _put_device(connection: sa.Connection, device: Device, installation: Install
     put(connection, installations, _row(installation))
 
 
-def _take_in(connection: sa.Connection, wanted: Wanted, now: int) -> int:
+def _take_in(connection: sa.Connection, wanted: Wanted, now: int, actor: str) -> int:
     number = bump(connection)
     known_gateways = set(connection.execute(sa.select(gateways.c.id)).scalars())
     for each in wanted.gateways:
@@ -103,14 +112,15 @@ def _take_in(connection: sa.Connection, wanted: Wanted, now: int) -> int:
         (old_devices | {each.id: each for each in wanted.devices}).values(),
         now_held.values(),
     )
-    moved = [each for each in wanted.installations if held.get((each.device, each.valid_from)) != each]
+    moved.tell(connection, [(old_points[new.id], new) for new in wanted.points if new.id in old_points], now, actor)
+    hung = [each for each in wanted.installations if held.get((each.device, each.valid_from)) != each]
     given = _assign_all(connection, wanted, now)
-    touched = {each.device for each in moved} | given
+    touched = {each.device for each in hung} | given
     new_devices = [each for each in wanted.devices if each.id in touched or old_devices.get(each.id) != each]
     _replace(connection, points, [each for each in wanted.points if old_points.get(each.id) != each], number)
     _replace(connection, devices, new_devices, number)
-    for first in range(0, len(moved), CHUNK):
-        some = moved[first : first + CHUNK]
+    for first in range(0, len(hung), CHUNK):
+        some = hung[first : first + CHUNK]
         keys = [(each.device, each.valid_from) for each in some]
         where = sa.tuple_(installations.c.device, installations.c.valid_from).in_(keys)
         connection.execute(sa.delete(installations).where(where))

@@ -1,6 +1,7 @@
 """`metergate registry`: fills the head-end's registry from a file and lists it. A running head-end is not needed."""
 
 import contextlib
+import getpass
 from pathlib import Path
 
 from headend.registry import EVERYWHERE, installation_on
@@ -17,7 +18,7 @@ def take_in(file: Path, fleet: Path) -> None:
     headend = load_headend(file)
     wanted = load_fleet(fleet, headend.headend.profiles)
     with contextlib.closing(open_state(headend)) as state:
-        changed = Registrar(state).take_in(wanted, timing.now())
+        changed = Registrar(state).take_in(wanted, timing.now(), f"user:{getpass.getuser()}")
     print(f"{len(wanted.gateways)} gateways, {len(wanted.devices)} meters; {changed} meters are new or changed")
 
 

@@ -59,7 +59,7 @@ def test_what_contradicts_itself_changes_nothing(state: State) -> None:
 def test_what_another_wrote_is_seen_after_a_refresh(state: State) -> None:
     mine, registrar = DatabaseRegistry(state), Registrar(state)
     assert not mine.refresh()
-    registrar.put_point(POINTS[1])
+    registrar.put_point(POINTS[1], 1, "token:aa")
     assert mine.point("a") is None
     assert mine.refresh()
     assert mine.point("a") == POINTS[1]

@@ -19,7 +19,7 @@ def centre(state: Database) -> Centre:
 
 def move(centre: Centre, customer: str) -> None:
     """Give the customer at MP-1 another class."""
-    centre.registrar.put_point(MeterPoint("MP-1", "js/nj", "Asia/Shanghai", customer=customer))
+    centre.registrar.put_point(MeterPoint("MP-1", "js/nj", "Asia/Shanghai", customer=customer), centre.now, "token:aa")
     centre.registry.refresh()
 
 
