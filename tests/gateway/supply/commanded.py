@@ -55,6 +55,7 @@ class Commanded(RuleBasedStateMachine):
         valid_s=st.sampled_from([3, 30, 600, 7200]),
         limit=st.tuples(st.sampled_from([500, 2000, 3000]), st.sampled_from([2, 60, 900])),
         go=st.booleans(),
+        rubbish=st.sampled_from([False, False, False, True]),
     )
     def a_command_comes(
         self,
@@ -67,9 +68,10 @@ class Commanded(RuleBasedStateMachine):
         limit: tuple[int, int],
         *,
         go: bool,
+        rubbish: bool,
     ) -> None:
-        limits = limit if action is A.LIMIT else None
-        self._order(device, action, signers, go=go, requester=requester, reason=reason, valid_s=valid_s, limit=limits)
+        said = {"requester": requester, "reason": reason, "valid_s": valid_s, "rubbish": rubbish}
+        self._order(device, action, signers, go=go, limit=limit if action is A.LIMIT else None, **said)
 
     @rule(
         device=st.sampled_from(DEVICES[:2]),

@@ -120,6 +120,8 @@ class Judged(World):
         reason: Any = "debt",  # noqa: ANN401 - a literal
         valid_s: int = 600,
         limit: tuple[int, int] | None = None,  # W, and for how many seconds
+        *,
+        rubbish: bool = False,  # under its id, before it
     ) -> tuple[SupplyCommand, CommandMessage]:
         """Have a command signed, and give it to the gateway."""
         now = self.now()
@@ -145,6 +147,8 @@ class Judged(World):
         body = canonical(command)
         message = CommandMessage(command.id, body, _signed(body, signers))
         self.signers[command.id] = signers
+        if rubbish:
+            self.give(self.service.take(msgspec.structs.replace(message, signed=b"{}")))
         self.give(self.service.take(message))
         return command, message
 

@@ -39,3 +39,24 @@ def test_a_limit_of_a_meter_that_was_exchanged_is_not_set_at_the_next_one(supply
     assert [detail.get("why") for name, _, detail in supply.world.told if name == "c1"][
         -1
     ] == "another meter hangs there now"
+
+
+@pytest.mark.parametrize(
+    "change", [{"never_cut": ("MP-1",)}, {"k": 3}, {}], ids=["never-cut", "more approvers", "locked"]
+)
+def test_a_word_that_comes_while_the_intent_is_written_stops_the_order(supply: Supply, change: dict[str, object]):
+    world = supply.world
+    put = world._put
+
+    def put_and_hear(*items: object) -> None:
+        put(*items)
+        if world.executing("m1"):
+            world.renew(**change)
+            world.service._trust.renew()
+            world.lockout = "" if change else "the key switch"
+
+    world._put = put_and_hear
+    supply._order("m1", A.DISCONNECT)
+    world.run(12.0)
+    assert (world.sent, world.record.held["c1"].state) == ([], State.FAILED)
+    assert world.record.openings == {}

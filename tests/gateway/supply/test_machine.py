@@ -66,6 +66,18 @@ class Supply(Commanded):
         self.world.run(seconds)
         self.world.cut_at = ("", 0)
 
+    @rule(
+        device=st.sampled_from(DEVICES[:2]),
+        action=st.sampled_from([A.DISCONNECT, A.LIMIT, A.RESTORE]),
+        place=st.sampled_from(PLACES),
+        passes=st.integers(0, 2),
+    )
+    def the_gateway_dies_in_mid_command(self, device: str, action: Action, place: str, passes: int) -> None:
+        self.world.cut_at = (place, passes)
+        self._order(device, action, limit=(1500, 60) if action is A.LIMIT else None)
+        self.world.run(8.0)
+        self.world.cut_at = ("", 0)
+
     @rule(seconds=st.sampled_from([-7200, -60, 45, 3700, 200_000]))
     def the_clock_is_set(self, seconds: int) -> None:
         self.world.latest = max(self.world.latest, self.world.now())
@@ -112,6 +124,7 @@ class Supply(Commanded):
         signers=st.sampled_from([("anna", "ben"), ("payments",)]),
         ticks=st.integers(0, 120),
         back=st.booleans(),
+        waits=st.booleans(),
     )
     def the_trust_document_is_another_in_mid_command(
         self,
@@ -122,10 +135,13 @@ class Supply(Commanded):
         ticks: int,
         *,
         back: bool,
+        waits: bool,
     ) -> None:
-        self._order(device, action, signers, limit=(1500, 60) if action is A.LIMIT else None)
+        self._order(device, action, signers, go=not waits, limit=(1500, 60) if action is A.LIMIT else None)
         self.world.ticks(ticks)
         self.world.renew(**(AS_IT_WAS | change))
+        if waits:
+            self.world.let_go(self.messages[-1][0].id)
         self.world.run(12.0)
         if back:
             self.world.renew(**AS_IT_WAS)
