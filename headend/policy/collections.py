@@ -7,7 +7,7 @@ import http.client
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -119,6 +119,12 @@ class FactsBook:
     def get(self, point: str) -> CollectionFacts | None:
         """Return what was pushed last; None where nothing was."""
         return self._state.read(lambda connection: _get(connection, point))
+
+    def of_points(self, points: Sequence[str]) -> dict[str, CollectionFacts]:
+        """Return the same of some hundred meter points; those of which nothing was pushed are not in it."""
+        query = sa.select(table.c.point, table.c.body).where(table.c.point.in_(points))
+        rows = self._state.read(lambda connection: connection.execute(query).all())
+        return {row.point: msgspec.json.decode(row.body, type=CollectionFacts) for row in rows}
 
     def put(self, point: str, facts: CollectionFacts, actor: str, region: str, now: int) -> None:
         """Keep facts in the place of older ones, with the audit's entry.

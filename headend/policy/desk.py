@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from headend.policy.collections import Asker, CollectionsError, FactsBook, together
-from headend.policy.facts import CollectionFacts, Question, RuleResult, Verdict
+from headend.policy.facts import CollectionFacts, Known, Question, RuleResult, Verdict
 from headend.policy.registers import Registers
 from headend.policy.rule_set import RuleSet
 from headend.registry import covers
@@ -43,10 +43,21 @@ class PolicyDesk:
         self._region_of = region_of
         self._asker = asker
 
+    def known(self, points: Sequence[str], now: int) -> Known:
+        """Return what is kept now of some hundred meter points. Raises `StorageError`."""
+        regions = {point: region for point in points if (region := self._region_of(point)) is not None}
+        return Known(self._registers.of_points(regions, now), self._facts.of_points(points))
+
     def judge(
-        self, command: SupplyCommand, zone: str, customer: str, facts: CollectionFacts | None, now: int
+        self,
+        command: SupplyCommand,
+        zone: str,
+        customer: str,
+        facts: CollectionFacts | None,
+        now: int,
+        known: Known | None = None,
     ) -> Verdict:
-        """Return the verdict on a command with its evidence. `facts` came with the request.
+        """Return the verdict on a command with its evidence. `facts` came with the request, `known` is read where None.
 
         Blocking; it may ask collections. Raises `StorageError`.
         """
@@ -58,9 +69,10 @@ class PolicyDesk:
         rules = self._rules(region, customer)
         if rules is None:
             return _refused(_no_rules(command.point, region, customer), now)
-        known, heard = self._gather(command, facts)
-        entries = self._registers.of_point(command.point, region, now)
-        verdict = rules.judge(Question(command.point, zone, command.reason, now, known, entries))
+        kept = known if known is not None else self.known([command.point], now)
+        owed, heard = self._gather(command, facts, kept.pushed.get(command.point))
+        entries = kept.entries[command.point]
+        verdict = rules.judge(Question(command.point, zone, command.reason, now, owed, entries))
         return msgspec.structs.replace(
             verdict, passed=verdict.passed and heard.passed, results=(*verdict.results, heard)
         )
@@ -77,7 +89,7 @@ class PolicyDesk:
         return best.rule_set if best is not None else None
 
     def _gather(
-        self, command: SupplyCommand, said: CollectionFacts | None
+        self, command: SupplyCommand, said: CollectionFacts | None, pushed: CollectionFacts | None
     ) -> tuple[CollectionFacts | None, RuleResult]:
         """Return what is known of the debt, and where from. Collections that can be asked has the only word."""
         if self._asker is not None and command.reason == "debt":
@@ -86,7 +98,6 @@ class PolicyDesk:
             except CollectionsError as error:
                 return None, RuleResult("facts", False, f"collections was asked: {error}", {})  # noqa: FBT003 - RuleResult's own
             return answer, _heard("asked", answer)
-        pushed = self._facts.get(command.point)
         known = together(said, pushed)
         if known is None:
             return None, RuleResult("facts", True, "collections has said nothing", {"from": "nobody"})  # noqa: FBT003 - RuleResult's own

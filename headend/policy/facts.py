@@ -1,7 +1,7 @@
 """What policy judges by: what collections knows of a debt, and what the registers hold. No rule is here."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -76,6 +76,13 @@ class Entry(msgspec.Struct, frozen=True):
     def counts(self, now: int) -> bool:
         """Tell whether it counts at an instant."""
         return self.since <= now and (self.until is None or now < self.until)
+
+
+class Known(NamedTuple):
+    """What is kept of some meter points: the entries of registers that count, and what collections pushed last."""
+
+    entries: Mapping[str, Sequence[Entry]]
+    pushed: Mapping[str, CollectionFacts]
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -62,11 +62,24 @@ class Registers:
 
     def of_point(self, point: str, region: str, now: int) -> list[Entry]:
         """Return the entries of a meter point, and the holds of the regions that it lies in, that count now."""
-        parts = region.split("/")
-        regions = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        own = sa.or_(table.c.point == point, sa.and_(table.c.point == "", table.c.region.in_(regions)))
+        return self.of_points({point: region}, now)[point]
+
+    def of_points(self, regions: Mapping[str, str], now: int) -> dict[str, list[Entry]]:
+        """Return the same for each of some hundred meter points, by its region."""
+        within = {each: _regions(each) for each in set(regions.values())}
+        own = table.c.point.in_(regions)
+        wide = sa.and_(table.c.point == "", table.c.region.in_(set().union(*within.values())))
         until = sa.or_(table.c.until.is_(None), table.c.until > now)
-        return [each.entry for each in self._select(own, table.c.since <= now, until)]
+        found: dict[str, list[Entry]] = {point: [] for point in regions}
+        for each in self._select(sa.or_(own, wide), table.c.since <= now, until):
+            entry = each.entry
+            if entry.point:
+                found[entry.point].append(entry)
+                continue
+            for point, region in regions.items():
+                if entry.region in within[region]:
+                    found[point].append(entry)
+        return found
 
     def history(self, kind: RegisterKind, point: str) -> list[Kept]:
         """Return all entries of a meter point in a register, ended ones too, the oldest first."""
@@ -127,6 +140,12 @@ class Registers:
     ) -> list[Kept]:
         query = sa.select(table).where(*where).order_by(*(order or (table.c.since, table.c.id))).limit(limit)
         return [_kept(row) for row in self._state.read(lambda connection: connection.execute(query).all())]
+
+
+def _regions(region: str) -> list[str]:
+    """Return a region and all that it lies in."""
+    names = region.split("/")
+    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
 
 
 def _add(connection: sa.Connection, entry: Entry, region: str, now: int) -> Kept:

@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from headend.state.migrate import migrate
-from headend.state.tables import metadata
+from headend.state.tables import audit_turn, metadata
 from metering.errors import ConfigError, StorageError
 
 MAX_TRIES = 12  # of one transaction
@@ -55,6 +56,7 @@ class State:
         self._closed = threading.Event()
         self._down_until = 0.0
         self._writer = engine.execution_options(metergate_write=True)
+        self._queue = Queue()
 
     @classmethod
     def open(cls, url: str | Path, password: str | None = None) -> "State":
@@ -89,7 +91,23 @@ class State:
         It is run again where the database asks for it or the connection broke. Where it broke within the commit nobody
         knows whether it was done: `work` therefore finds what it wrote and counts it as its own.
         """
-        return self._patiently(lambda losses: _transact(self._writer, work, alone=losses >= LOSSES))
+        return self._patiently(lambda losses: self._in_turn(work, alone=losses >= LOSSES))
+
+    def write_in_turn(self, work: _Work[_Result]) -> _Result:
+        """Run `work`, which appends to the audit, as `write` does, after what came before and before what comes after.
+
+        All that appends meets at the audit's end: in PostgreSQL it queues up there before it reads anything, and so
+        loses to nobody. In SQLite each write of this process has its turn.
+        """
+        return self._patiently(lambda losses: self._in_turn(work, alone=losses >= LOSSES, audited=True))
+
+    def _in_turn(self, work: _Work[_Result], *, alone: bool, audited: bool = False) -> _Result:
+        if self._engine.dialect.name != "postgresql":
+            with self._queue:
+                return _transact(self._writer, work)
+        if alone:
+            return _transact(self._writer, work, f"{', '.join(metadata.tables)} IN SHARE ROW EXCLUSIVE MODE")
+        return _transact(self._writer, work, f"{audit_turn.name} IN SHARE UPDATE EXCLUSIVE MODE" if audited else "")
 
     def close(self) -> None:
         """Close all connections; a transaction that waits for its next try gives up."""
@@ -124,12 +142,40 @@ class State:
         raise StorageError(f"the head-end state in {self._name} is closed", retry=False)
 
 
-def _transact(engine: sa.Engine, work: _Work[_Result], *, alone: bool = False) -> _Result:
+class Queue:
+    """Lets threads have something one after the other in the order in which they came; a lock wakes just anybody."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    @property
+    def length(self) -> int:
+        """Return how many have it or wait for it."""
+        return len(self._waiting)
+
+    def __enter__(self) -> None:
+        """Wait for the turn."""
+        mine = threading.Event()
+        with self._mutex:
+            self._waiting.append(mine)
+            if self._waiting[0] is mine:
+                return
+        mine.wait()
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next one have it."""
+        with self._mutex:
+            self._waiting.popleft()
+            if self._waiting:
+                self._waiting[0].set()
+
+
+def _transact(engine: sa.Engine, work: _Work[_Result], locked: str = "") -> _Result:
     with engine.begin() as connection:
-        if alone and connection.dialect.name == "postgresql":
+        if locked:
             # The first statement, so that the snapshot is taken with the locks held: nobody can write past it then.
-            names = ", ".join(metadata.tables)
-            connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
+            connection.exec_driver_sql(f"LOCK TABLE {locked}")
         return work(connection)
 
 

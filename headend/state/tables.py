@@ -164,6 +164,8 @@ audit = sa.Table(
     sa.Column("hash", sa.LargeBinary(32), nullable=False),
 )
 
+# Always empty: in PostgreSQL whoever appends to the audit locks it first, and so has its turn (`State.write_in_turn`).
+audit_turn = sa.Table("audit_turn", metadata, sa.Column("id", sa.Integer, primary_key=True))
 outbox = sa.Table(
     "outbox",
     metadata,

@@ -3,7 +3,7 @@
 All methods block. What is believed of signatures here only saves a journey: the gateway judges them itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -92,18 +92,18 @@ class Approvals:
     def _complete(self, command: Command, grant: Grant, now: int) -> None:
         """Let commands with all approvals go on, each as policy says now."""
         waiting = [each for each in self._sight.together(command) if each.state is State.AWAITING_APPROVAL]
+        actor = f"token:{grant.token}"
         for some in parts(waiting):
-            self._book.turns.move(
-                [Turn(each, now, [self._last_step(each, f"token:{grant.token}", now)]) for each in some]
-            )
+            steps = self._last_steps(some, actor, now)
+            self._book.turns.move([Turn(each, now, [step]) for each, step in zip(some, steps, strict=True)])
 
-    def _last_step(self, command: Command, actor: str, now: int) -> Step:
-        if command.order.action not in WITHHOLDING:
-            return Step(Cause.APPROVALS_COMPLETE, actor, now)
-        verdict = self._judge.judge(command, max(now, command.not_before))
-        if not verdict.passed:
-            return refusal(verdict, now)
-        return Step(Cause.APPROVALS_COMPLETE, actor, now, evidence=evidence(verdict))
+    def _last_steps(self, some: Sequence[Command], actor: str, now: int) -> list[Step]:
+        if some[0].action not in WITHHOLDING:
+            return [Step(Cause.APPROVALS_COMPLETE, actor, now)] * len(some)
+        return [
+            Step(Cause.APPROVALS_COMPLETE, actor, now, evidence=evidence(each)) if each.passed else refusal(each, now)
+            for each in self._judge.judge_all(some, now)
+        ]
 
     def cancel(self, grant: Grant, name: str, signed: bytes = b"") -> Command:
         """Cancel a command that has not been sent. What gives back needs the signatures of k approvers.

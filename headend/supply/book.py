@@ -20,7 +20,6 @@ from headend.supply.told import telling
 from headend.supply.turns import Turns
 from headend.supply.unsigned import Unsigned
 from headend.webhooks import Outgoing, enqueue
-from metering.supply import RESTORING
 from metering.supply_states import LIMIT_GIVEN_BACK, Cause, State
 
 
@@ -94,16 +93,18 @@ class Book:
         """Return commands after an id in the order of ids."""
         return self._select(sa.and_(commands.c.id > after_id, *where), limit=limit, order=(commands.c.id,))
 
-    def given_back(self, point: str, since: int) -> bool:
-        """Tell whether something that gives back was requested at a meter point at or after an instant."""
+    def given_back(self, points: Sequence[str]) -> dict[str, int]:
+        """Return when something that gives back was requested last at each of at most AT_ONCE meter points."""
         where = (
-            commands.c.point == point,
-            commands.c.requested_at >= since,
-            commands.c.action.in_([str(each) for each in RESTORING]),
+            commands.c.point.in_(points),
+            commands.c.gives_back == sa.true(),
             commands.c.state.not_in([str(State.CANCELLED), str(State.REFUSED_BY_POLICY)]),
         )
-        query = sa.select(commands.c.id).where(*where).limit(1)
-        return self._database.read(lambda connection: connection.execute(query).first()) is not None
+        query = (
+            sa.select(commands.c.point, sa.func.max(commands.c.requested_at)).where(*where).group_by(commands.c.point)
+        )
+        rows = self._database.read(lambda connection: connection.execute(query).all())
+        return {row[0]: row[1] for row in rows}
 
     def manifest(self, name: str) -> tuple[bytes, bytes]:
         """Return a campaign's manifest and its signatures so far. Raises `KeyError`."""
@@ -189,7 +190,7 @@ class Book:
             for name in around.waiting_at(connection, points) if new.supersedes else ():
                 move(connection, name, [Step(Cause.SUPERSEDED, new.actor, first.requested_at, f"by {first.id}")])
 
-        self._database.write(keep)
+        self._database.write_in_turn(keep)
 
     def sign(self, command: Command, signed: bytes, entry: Entry) -> None:
         """Keep the signatures of a command, or of its whole campaign, as they are now."""
@@ -201,7 +202,7 @@ class Book:
                 connection.execute(sa.update(commands).where(commands.c.id == command.id).values(signed=signed))
             append(connection, [entry])
 
-        self._database.write(keep)
+        self._database.write_in_turn(keep)
 
     def move(self, name: str, *steps: Step) -> Command:
         """Move a command by these steps, and tell the audit and the webhooks each of them.
@@ -211,7 +212,7 @@ class Book:
             KeyError: there is no such command.
 
         """
-        return self._database.write(lambda connection: move(connection, name, steps))
+        return self._database.write_in_turn(lambda connection: move(connection, name, steps))
 
     def renew_at(self, command: Command, at: int, entry: Entry) -> None:
         """Make a command anew at another time (0: not at all), and tell the audit why."""
@@ -221,7 +222,7 @@ class Book:
             if connection.execute(sa.update(commands).where(due).values(renew_at=at)).rowcount:
                 append(connection, [entry])
 
-        self._database.write(change)
+        self._database.write_in_turn(change)
 
     def limit_ended(self, name: str, entry: Entry) -> None:
         """Note that a limit which held was given back at the meter, and tell the audit."""
@@ -232,7 +233,7 @@ class Book:
             connection.execute(sa.update(commands).where(held).values(values))
             append(connection, [entry])
 
-        self._database.write(change)
+        self._database.write_in_turn(change)
 
     def tell(self, *entries: Entry, alert: Outgoing | None = None) -> None:
         """Tell the audit what moves nothing, and others where somebody should look."""
@@ -241,7 +242,7 @@ class Book:
             append(connection, entries)
             enqueue(connection, *([alert] if alert is not None else []))
 
-        self._database.write(keep)
+        self._database.write_in_turn(keep)
 
     def _select(
         self, where: sa.ColumnElement[bool], *, limit: int | None = None, order: Sequence[Any] = ()

@@ -3,12 +3,12 @@
 All methods block. What is sent, and what comes back, is `dispatch`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from headend.measures import Measure
-from headend.policy.facts import Verdict
+from headend.policy.facts import Known, Verdict
 from headend.readings import NotFoundError
 from headend.registry import covers, installation_on
 from headend.state.tables import commands as table
@@ -85,9 +85,13 @@ class SupplyDesk:
         """Yield what waits for a signature, while the state can tell."""
         yield from self.book.unsigned.measures(self._clock())
 
-    def judge(self, command: Command, now: int) -> Verdict:
+    def known(self, commands: Sequence[Command], now: int) -> Known:
+        """Return what is kept now of the meter points of at most AT_ONCE commands. Raises `StorageError`."""
+        return self._judge.known(commands, now)
+
+    def judge(self, command: Command, now: int, known: Known) -> Verdict:
         """Return what policy says of a command that withholds. Raises `StorageError`."""
-        return self._judge.judge(command, now)
+        return self._judge.judge(command, now, known)
 
     def signing(self, grant: Grant, name: str) -> Sheet:
         """Return what approvers sign."""

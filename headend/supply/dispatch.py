@@ -1,7 +1,7 @@
 """Sends approved commands to their gateways until they answer, and gives each go anew. It judges nothing itself.
 
 Who waits for what, with one head-end and the state at hand:
-- What gives back is looked at twice a second by a task of its own, and before each batch of what withholds: it waits
+- What gives back is looked at five times a second by a task of its own, and before each batch of the rest: it waits
   for nothing that withholds, and leaves within a second of its approval behind at most what was asked back before.
 - What withholds is taken AT_ONCE at a time, the longest due first, and judged by JUDGES threads: it waits for at most
   what was due before it, where one that policy cannot judge takes up a thread for as long as collections is waited for.
@@ -29,7 +29,7 @@ from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
 from headend.supply.due import wait_s
 from headend.supply.hearing import Hearing
-from headend.supply.planning import Plan, Planner
+from headend.supply.planning import Now, Plan, Planner
 from headend.supply.turns import Turn
 from metering import timing, wire
 from metering.errors import LinkDownError, StorageError
@@ -39,6 +39,7 @@ from metering.supply_states import State
 from metering.wire import Control
 
 TICK_S = 0.5
+BACK_TICK_S = 0.2  # the same for what gives back
 AT_ONCE = 40  # commands that are taken, judged and moved together: all are judged within HOLD_S
 BATCHES = 500  # of one tick
 JUDGES = 8  # threads that ask policy, which may ask collections: what gives back never needs one
@@ -86,7 +87,7 @@ class Dispatch:
         """Send what is due until `stop`."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(steps.repeat(self.give_back, TICK_S, stop, "what gives back waits"))
+                group.create_task(steps.repeat(self.give_back, BACK_TICK_S, stop, "what gives back waits"))
                 group.create_task(steps.repeat(self.step, TICK_S, stop, "supply commands wait"))
         finally:
             self._judges.shutdown(wait=False, cancel_futures=True)
@@ -137,9 +138,12 @@ class Dispatch:
 
     async def _carry(self, taken: Sequence[Command]) -> None:
         """Take each command's next steps and send it; one that fails is put off and holds up no other."""
+        if not taken:
+            return
+        known = await self._known(taken)
         plans: dict[str, Plan] = {}
         failed: dict[str, BaseException] = {}
-        for command, found in zip(taken, await self._each(self._planner.plan, taken), strict=True):
+        for command, found in zip(taken, await self._each(partial(self._planner.plan, known), taken), strict=True):
             if isinstance(found, BaseException):
                 failed[command.id] = found
             else:
@@ -153,12 +157,17 @@ class Dispatch:
         finally:
             await self._put_off(failed)
 
+    async def _known(self, taken: Sequence[Command]) -> Now:
+        return await asyncio.to_thread(self._planner.now, taken)
+
     async def _each(self, do: Callable[[Command], _T], taken: Sequence[Command]) -> list[_T | BaseException]:
         """Do the same with each command; in the threads of the judges where one of them withholds."""
         if all(each.gives_back for each in taken):
-            return [_tried(do, each) for each in taken]
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(self._judges, _tried, do, each) for each in taken))
+            return _each_alone(do, taken)
+        loop, share = asyncio.get_running_loop(), -(-len(taken) // JUDGES)
+        some = [taken[start : start + share] for start in range(0, len(taken), share)]
+        done = [loop.run_in_executor(self._judges, _each_alone, do, each) for each in some]
+        return [found for each in await asyncio.gather(*done) for found in each]
 
     async def _move(self, turns: Sequence[Turn], failed: dict[str, BaseException]) -> list[Command]:
         """Move a batch in one transaction; where that cannot be kept, each alone. The audit knows before it is sent."""
@@ -206,9 +215,11 @@ class Dispatch:
 
     async def _answer(self, names: Sequence[str]) -> None:
         """Give the gateways that ask a go, where nothing stands against it; who gets none asks again."""
-        kept = await asyncio.to_thread(self._desk.book.all, names) if names else []
+        if not names:
+            return
+        kept = await asyncio.to_thread(self._desk.book.all, names)
         asks = [each for each in kept if each.state in {State.SENT, State.ACCEPTED}]
-        found = await self._each(self._go, asks)
+        found = await self._each(partial(self._planner.give, await self._known(asks)), asks)
         given = [(each, entry) for each, entry in zip(asks, found, strict=True) if isinstance(entry, Entry)]
         if given:
             await asyncio.to_thread(self._desk.book.tell, *(entry for _, entry in given))
@@ -219,10 +230,6 @@ class Dispatch:
         for command, error in zip(asks, found, strict=True):
             if isinstance(error, BaseException):
                 _log.warning("a go cannot be given now", command=command.id, reason=str(error)[:1000])
-
-    def _go(self, command: Command) -> Entry | None:
-        now = self._clock()
-        return self._planner.give(command, now) if now < command.expires_at else None
 
 
 def _tried(do: Callable[[Command], _T], command: Command) -> _T | BaseException:

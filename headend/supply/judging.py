@@ -4,13 +4,14 @@ The class is the registry's, as it stands at that moment: who requests a command
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
-from headend.policy.facts import CollectionFacts, Verdict
+from headend.policy.facts import CollectionFacts, Known, Verdict
 from headend.supply.command import Command
 from headend.supply.policy import Policy
-from headend.supply.steps import Step
+from headend.supply.steps import Step, parts
 from metering.ports import Registry
 from metering.supply_states import Cause
 
@@ -22,12 +23,25 @@ class Judge:
         self._registry = registry
         self._policy = policy
 
-    def judge(self, command: Command, now: int) -> Verdict:
+    def known(self, commands: Sequence[Command], now: int) -> Known:
+        """Return what is kept of the meter points of at most AT_ONCE commands. Raises `StorageError`."""
+        return self._policy.known([each.point for each in commands], now)
+
+    def judge_all(self, commands: Sequence[Command], now: int) -> list[Verdict]:
+        """Return what policy says of commands that withhold, each from when it may act. Raises `StorageError`."""
+        found: list[Verdict] = []
+        for some in parts(commands):
+            at = max(now, *(each.not_before for each in some))  # the commands of one request have the same
+            known = self.known(some, at)
+            found += [self.judge(each, at, known) for each in some]
+        return found
+
+    def judge(self, command: Command, now: int, known: Known) -> Verdict:
         """Return what policy says of a command that withholds. Raises `StorageError`."""
         point = self._registry.point(command.point)
         facts = msgspec.json.decode(command.facts, type=CollectionFacts | None)
         zone, customer = (point.zone, point.customer) if point is not None else ("UTC", "")
-        return self._policy.judge(command.order, zone, customer, facts, now)
+        return self._policy.judge(command.order, zone, customer, facts, now, known)
 
 
 def refusal(verdict: Verdict, now: int) -> Step:

@@ -4,10 +4,11 @@ A go only withholds: it is given after policy passed at that moment, and never r
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from headend.audit.chain import Entry
+from headend.policy.facts import Known
 from headend.supply.command import Command
 from headend.supply.desk import SupplyDesk
 from headend.supply.due import opens_at
@@ -37,6 +38,14 @@ class Plan(NamedTuple):
     go: Go | None = None
 
 
+class Now(NamedTuple):
+    """An instant, what is kept of the meter points of some commands, and when their supply was asked back last."""
+
+    at: int
+    known: Known
+    given_back: Mapping[str, int]
+
+
 class Planner:
     """Plans what becomes of commands. Blocking: what withholds is judged. Safe in several threads."""
 
@@ -46,30 +55,41 @@ class Planner:
         self._told: dict[str, str] = {}  # why a command has no go: told to the audit once
         self._lock = threading.Lock()
 
-    def plan(self, command: Command) -> Plan:
+    def now(self, commands: Sequence[Command]) -> Now:
+        """Return what is known now of at most AT_ONCE commands. Raises `StorageError`."""
+        at, some = self._clock(), [each for each in commands if each.action in WITHHOLDING]
+        if not some:
+            return Now(at, Known({}, {}), {})
+        given_back = self._desk.book.given_back([each.point for each in some])
+        return Now(at, self._desk.known(some, at), given_back)
+
+    def plan(self, known: Now, command: Command) -> Plan:
         """Return what becomes of a command now.
 
         Raises `StorageError`; `ValueError`, `LookupError` or `OSError` where what is kept of it cannot be understood.
         """
-        now = self._clock()
+        now = known.at
         if now >= command.expires_at and command.state in _LATE:
             return Plan(Turn(command, now, [Step(Cause.TIME_OVER, ACTOR, now, _LATE[command.state])]))
         match command.state:
             case State.APPROVED | State.WAITING_FOR_WINDOW | State.QUEUED:
-                return self._first(command, now)
+                return self._first(command, known)
             case State.SENT:
-                return self._again(command, now)
+                return self._again(command, known)
             case State.UNKNOWN if now >= command.expires_at:  # no gateway acts then: it tells what became of it
                 return Plan(Turn(command, now, send=True))
         return Plan(Turn(command, now))
 
-    def give(self, command: Command, now: int) -> Entry | None:
+    def give(self, known: Now, command: Command) -> Entry | None:
         """Return the audit's entry of a go; None: something stands against one now. Raises `StorageError`."""
+        now = known.at
+        if now >= command.expires_at:
+            return None
         if command.action not in WITHHOLDING:
             return Entry(now, ACTOR, "go", command.id, command.region, {})
-        if self._desk.book.given_back(command.point, command.requested_at):
+        if known.given_back.get(command.point, -1) >= command.requested_at:
             return self._withhold(command, now, "the supply was asked back meanwhile", {})
-        verdict = self._desk.judge(command, now)
+        verdict = self._desk.judge(command, now, known.known)
         if not verdict.passed:
             return self._withhold(command, now, "; ".join(verdict.refusals()), evidence(verdict))
         return Entry(now, ACTOR, "go", command.id, command.region, digest(verdict))
@@ -81,7 +101,8 @@ class Planner:
             self._desk.book.tell(Entry(now, ACTOR, "go-withheld", command.id, command.region, body))
         return None
 
-    def _first(self, command: Command, now: int) -> Plan:
+    def _first(self, command: Command, known: Now) -> Plan:
+        now = known.at
         steps: list[Step] = []
         if command.state is not State.QUEUED:
             if opens_at(command, now) > now:
@@ -90,23 +111,23 @@ class Planner:
             steps.append(Step(Cause.WINDOW_OPEN, ACTOR, now))
         found: dict[str, object] = {}
         if command.action in WITHHOLDING:
-            verdict = self._desk.judge(command, now)
+            verdict = self._desk.judge(command, now, known.known)
             if not verdict.passed:
                 return Plan(Turn(command, now, [*steps, refusal(verdict, now)]))
             found = evidence(verdict)
-        return self._sent(command, [*steps, Step(Cause.DISPATCHED, ACTOR, now, evidence=found)])
+        return self._sent(command, now, [*steps, Step(Cause.DISPATCHED, ACTOR, now, evidence=found)])
 
-    def _again(self, command: Command, now: int) -> Plan:
+    def _again(self, command: Command, known: Now) -> Plan:
         """Send what has no answer once more; what withholds and has no go stays."""
-        given = self.give(command, now)
+        given = self.give(known, command)
         if given is None:
-            return Plan(Turn(command, now))
-        return self._sent(command, [], [given] if command.action in WITHHOLDING else [])
+            return Plan(Turn(command, known.at))
+        return self._sent(command, known.at, [], [given] if command.action in WITHHOLDING else [])
 
-    def _sent(self, command: Command, steps: list[Step], entries: Sequence[Entry] = ()) -> Plan:
-        now = self._clock()  # judging may have taken a while: a go is as old as its verdict
-        if now >= command.expires_at:
-            return self.plan(command)
+    def _sent(self, command: Command, now: int, steps: list[Step], entries: Sequence[Entry] = ()) -> Plan:
+        if (late := self._clock()) >= command.expires_at:  # judging took a while
+            return Plan(Turn(command, late, [Step(Cause.TIME_OVER, ACTOR, late, _LATE[command.state])]))
+        # A go is as old as what its verdict rests on.
         return Plan(Turn(command, now, steps, entries, send=True), Go(command.id, now))
 
     def _is_news(self, name: str, why: str) -> bool:

@@ -209,7 +209,7 @@ class Requests:
 
     def _judge_new(self, made: Made, actor: str, now: int) -> dict[str, Verdict]:
         """Return the verdicts; refuse all where policy refuses one: what was refused is kept with its evidence."""
-        verdicts = [(each, self._judge.judge(each, max(now, each.not_before))) for each in made.commands]
+        verdicts = list(zip(made.commands, self._judge.judge_all(made.commands, now), strict=True))
         refused = [(command, verdict) for command, verdict in verdicts if not verdict.passed]
         if not refused:
             return {command.id: verdict for command, verdict in verdicts}

@@ -70,10 +70,12 @@ def keep(connection: sa.Connection, done: Sequence[Advanced]) -> None:
     """Keep commands that are there as they are after their steps, and tell these."""
     if not done:
         return
-    changes: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _CHANGES}
-    statement = sa.update(commands).where(commands.c.id == sa.bindparam("of")).values(changes)
-    rows = [(each.command.id, row_of(each.command)) for each in done]
-    connection.execute(statement, [{"of": key} | {f"new_{name}": row[name] for name in _CHANGES} for key, row in rows])
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for each in done:  # those of a campaign change alike: one statement for all of them
+        alike.setdefault(tuple(getattr(each.command, name) for name in _CHANGES), []).append(each.command.id)
+    for values, names in alike.items():
+        changes = dict(zip(_CHANGES, values, strict=True)) | {"state": str(values[0])}
+        connection.execute(sa.update(commands).where(commands.c.id.in_(names)).values(changes))
     append(connection, [entry for each in done for entry in each.entries])
     enqueue(connection, *(message for each in done for message in each.messages))
 

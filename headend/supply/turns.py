@@ -63,7 +63,7 @@ class Turns:
             keep(connection, done)
             return [each.command for each in done]
 
-        return self._database.write(work)
+        return self._database.write_in_turn(work)
 
     def put_off(self, until: Mapping[str, int]) -> None:
         """Look at each of these commands again only then; at those at which dispatch looks no more, never."""

@@ -29,6 +29,7 @@ BARS: dict[str, tuple[str, str]] = {
     "growth": ("growth", "run"),
     "whole-way": ("whole_way", "run"),
     "receipt-delay": ("receipt_delay", "run"),
+    "campaign": ("campaign", "run"),
     "drain": ("drain", "run"),
     "headend-memory": ("headend_memory", "run"),
     "supply-tcp": ("supply_tcp", "run"),

@@ -60,6 +60,22 @@ def test_a_hold_of_a_region_counts_at_all_its_meter_points(state: State, held: s
     assert [link.subject for link in Trail(state).all()] == [held] * 3
 
 
+def test_many_meter_points_are_asked_about_as_each_alone(state: State):
+    registers = Registers(state)
+    registers.add(LIFE, "js", NOW)
+    registers.add(msgspec.structs.replace(HOLD, id="h2", point="p2"), "js/sz", NOW)
+    registers.add(msgspec.structs.replace(HOLD, point="", region="js/nj"), "js/nj", NOW)
+    regions = {"p1": "js/nj", "p2": "js/sz", "p3": "js/nj/st1", "p4": "zj"}
+    found = registers.of_points(regions, NOW)
+    assert found == {point: registers.of_point(point, region, NOW) for point, region in regions.items()}
+    assert {point: [each.id for each in entries] for point, entries in found.items()} == {
+        "p1": ["e1", "h1"],
+        "p2": ["h2"],
+        "p3": ["h1"],
+        "p4": [],
+    }
+
+
 def test_the_same_entry_again_adds_nothing_and_another_under_its_id_is_refused(state: State):
     registers = Registers(state)
     first = registers.add(LIFE, "js", NOW)

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from headend.audit.chain import Trail
 from headend.audit.spool import Spool
-from headend.policy.facts import CollectionFacts, RuleResult, Verdict
+from headend.policy.facts import CollectionFacts, Known, RuleResult, Verdict
 from headend.state.registrar import Registrar, Wanted
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State as Database
@@ -41,11 +41,23 @@ class Policy:
         self.says = ""
         self.strict = ""  # a class of customers from whom nothing is withheld
 
+    def known(self, points: Sequence[str], now: int) -> Known:
+        assert now
+        return Known(dict.fromkeys(points, ()), {})
+
     def judge(
-        self, command: SupplyCommand, zone: str, customer: str, facts: CollectionFacts | None, now: int
+        self,
+        command: SupplyCommand,
+        zone: str,
+        customer: str,
+        facts: CollectionFacts | None,
+        now: int,
+        known: Known | None = None,
     ) -> Verdict:
         assert zone == "Asia/Shanghai"
         assert facts is None
+        assert known is not None
+        assert command.point in known.entries
         says = f"not from a {customer}" if customer and customer == self.strict else self.says
         result = RuleResult("r1", not says, says, {"point": command.point, "customer": customer})
         return Verdict("test", 3, now, not says, (result,))

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec import structs
 
-from headend.policy.facts import CollectionFacts, Verdict
+from headend.policy.facts import CollectionFacts, Known, Verdict
 from headend.state.store import State as Database
 from headend.supply.book import New
 from headend.supply.command import Command
@@ -105,11 +105,17 @@ class Picky(Policy):
         self._do = do
 
     def judge(
-        self, command: SupplyCommand, zone: str, customer: str, facts: CollectionFacts | None, now: int
+        self,
+        command: SupplyCommand,
+        zone: str,
+        customer: str,
+        facts: CollectionFacts | None,
+        now: int,
+        known: Known | None = None,
     ) -> Verdict:
         if command.point == "MP-2":
             self._do()
-        return super().judge(command, zone, customer, facts, now)
+        return super().judge(command, zone, customer, facts, now, known)
 
 
 def judged_by(centre: Centre, do: Callable[[], object]) -> None:

@@ -195,6 +195,7 @@ def upgrade() -> None:
         sa.Column("prev", sa.LargeBinary(32), nullable=False),
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
     )
+    op.create_table("audit_turn", sa.Column("id", sa.Integer, primary_key=True))
     op.create_table(
         "outbox",
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
