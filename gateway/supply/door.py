@@ -19,6 +19,7 @@ from trust.authority import Authorised, Authority, NotAuthorisedError
 
 REFUSALS_A_MINUTE = 60  # told one by one; more are counted: a flood must not fill the log
 ANSWER_AGAIN_S = 4.0  # for one command: a head-end repeats it after 5 s at the earliest, and more often nobody needs it
+ANSWERS_A_MINUTE = 1_000  # of all commands: whoever replays many fills neither the log nor the audit with them
 MAX_ANSWERED = 20_000  # commands whose last answer is remembered
 
 logger = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Door:
         self._has_meter = has_meter
         self._told: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
         self._answered: dict[str, float] = {}
+        self._answers: deque[float] = deque(maxlen=ANSWERS_A_MINUTE)
         self._chance = random.SystemRandom()
         self.refused = 0
 
@@ -91,6 +93,9 @@ class Door:
         clock = asyncio.get_running_loop().time()
         if clock - self._answered.get(name, -ANSWER_AGAIN_S) < ANSWER_AGAIN_S:
             return False
+        if len(self._answers) == self._answers.maxlen and clock - self._answers[0] < 60.0:
+            return False
+        self._answers.append(clock)
         if len(self._answered) >= MAX_ANSWERED:
             self._answered.clear()
         self._answered[name] = clock

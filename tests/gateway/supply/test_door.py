@@ -136,3 +136,17 @@ async def test_what_was_told_as_refused_is_not_done_when_it_comes_later(place: S
         assert place.relay.moved == []
     assert [entry.state for entry in edge.told(cut.id)] == ["refused-by-guard", "refused-by-guard"]
     assert "told as refused before" in edge.told(cut.id)[1].detail["why"]
+
+
+async def test_a_flood_of_replays_is_answered_so_often_a_minute(
+    place: Street, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.supply.door.ANSWERS_A_MINUTE", 5)
+    async with Edge(tmp_path, place, Desk(place)) as edge:
+        message = edge.desk.message(edge.desk.command("modbus", A.DISCONNECT))
+        await edge.service.take(message)
+        await edge.ended(message.id)
+        for _ in range(50):
+            await edge.service.take(message)
+        assert place.relay.moved == [False]
+    assert [entry.state for entry in edge.told(message.id)][3:] == ["verified"] * 5
