@@ -1,4 +1,7 @@
-"""`metergate check`: a configuration file as its site will live with it: lines, log, flash. It starts nothing."""
+"""`metergate check`: a configuration file as its site or head-end will live with it: lines, log, flash, supply.
+
+It starts nothing.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +9,10 @@ from pathlib import Path
 from collector.mqtt_profile import MqttProfile
 from metergate.forecast import BusForecast, Cycle, forecast_buses
 from metergate.forecast_log import PUBLISH_S, days_of_autonomy, flash_bytes_per_year, forecast_log
+from metergate.headend_file import is_headend, load_headend
 from metergate.site import EmbeddedSettings, SiteFile, load_site, profiles_of
 from metergate.site_keys import missing_keys
+from metergate.supply_check import supply_faults
 from metering.errors import ConfigError, StorageError
 
 LOAD_LIMIT = 0.8  # above it retries, on-demand reads and a dead meter's probes find no room
@@ -16,7 +21,9 @@ GIB = 1 << 30
 
 
 def run_check(file: Path) -> int:
-    """Print the forecast of a file; return 0 when all fits, 1 when a bus is overloaded."""
+    """Print the forecast of a file; return 0 when all fits, 1 when a bus is overloaded or something is missing."""
+    if is_headend(file):
+        return _head_end(file)
     site = load_site(file)
     buses = forecast_buses(site)
     polled = sum(bus.meters for bus in buses)
@@ -29,12 +36,22 @@ def run_check(file: Path) -> int:
             print(f"  {line}")
         warnings += [f"bus {bus.id}: {warning}" for warning in bus_warnings(bus)]
     warnings += _key_warnings(file, site)
+    warnings += supply_faults(site)
     print("\nlog")
     for line in _log(site):
         print(f"  {line}")
     remarks = unverified(site)
     if remarks:
         print(f"\nnot verified by a second source: {'; '.join(remarks)}")
+    for warning in warnings:
+        print(f"\nWARNING {warning}")
+    return 1 if warnings else 0
+
+
+def _head_end(file: Path) -> int:
+    """Print what is wrong with a head-end's file beyond what is told at its start."""
+    warnings = supply_faults(load_headend(file))
+    print(f"{file}: correct")
     for warning in warnings:
         print(f"\nWARNING {warning}")
     return 1 if warnings else 0
