@@ -156,7 +156,7 @@ class Executor:
         self._step(Step.REGISTERS_READ)
         step = switch.plan(command.action, before, target(command, attempt.back))
         if not isinstance(step, Do):
-            attempt.result = at_rest(step, before)
+            attempt.result = at_rest(command.action, step, before)
             return
         if step.action is Action.LIMIT:
             attempt.settings = await switch.settings(talk)

@@ -36,11 +36,12 @@ def found(command: SupplyCommand, state: SupplyState, back: KeptLimit | None) ->
     return outcome(command.action, state)
 
 
-def at_rest(step: Done | Never, state: SupplyState) -> Result:
+def at_rest(action: Action, step: Done | Never, state: SupplyState) -> Result:
     """Return what a command comes to for which nothing is sent."""
     if isinstance(step, Never):
         return Result(Cause.METER_REFUSED, step.why, states(state))
-    why = step.why or "it was so already: no action"
+    already = "it was so already: no action" if action is not Action.READ_STATE else "the meter was read"
+    why = step.why or already
     return Result(Cause.READY if step.armed else Cause.AS_ASKED, why, states(state))
 
 

@@ -65,7 +65,7 @@ class Standing(NamedTuple):
     @property
     def at_trip(self) -> str | None:
         """Return what the limiter does when it trips, and who can close it then, as its gateway told."""
-        return msgspec.json.decode(self.limit.detail).get("at_trip") if self.limit is not None else None
+        return at_trip(self.limit) if self.limit is not None else None
 
 
 def standing(commands: Sequence[Command], meter: Installation | None, now: int) -> Standing:
@@ -91,13 +91,21 @@ def standing(commands: Sequence[Command], meter: Installation | None, now: int) 
 
 def meter_state(command: Command) -> SupplyState | None:
     """Return the last state that the meter gave with a command; None where it gave none."""
-    detail = msgspec.json.decode(command.detail)
-    for name in ("after", "before"):
-        try:
-            return msgspec.json.decode(detail[name], type=SupplyState)
-        except (KeyError, TypeError, msgspec.DecodeError):  # a gateway's text: it may be cut, or of another version
-            continue
-    return None
+    return said(command, "after") or said(command, "before")
+
+
+def said(command: Command, name: Literal["before", "after"]) -> SupplyState | None:
+    """Return the state that the meter gave before or after an order; None where it gave none."""
+    try:
+        return msgspec.json.decode(msgspec.json.decode(command.detail)[name], type=SupplyState)
+    except (KeyError, TypeError, msgspec.DecodeError):  # a gateway's text: it may be cut, or of another version
+        return None
+
+
+def at_trip(command: Command) -> str | None:
+    """Return what a limiter does when it trips, and who can close it then, as its gateway told."""
+    detail: dict[str, str] = msgspec.json.decode(command.detail)
+    return detail.get("at_trip")
 
 
 def relay_of(state: SupplyState) -> Relay | None:

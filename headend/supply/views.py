@@ -5,10 +5,22 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from headend.supply.command import Command, is_open
-from headend.supply.standing import standing, to_come_back
+from headend.supply.standing import at_trip, said, standing, to_come_back
 from metering.model import Installation
-from metering.supply import CONTROL_CODES
+from metering.supply import CONTROL_CODES, SupplyState
 from metering.timing import to_rfc3339
+
+
+class MeterView(msgspec.Struct, frozen=True):
+    """What the meter itself said before and after an order, and what its limiter does when it trips.
+
+    Of a state, what the meter does not say is left out: `output` is the contact, `control` and `mode` are class 70's,
+    `ordered_open` is DL/T 645's relay command, `limit_w` the threshold, `load_side_v` and `load_a` beside it.
+    """
+
+    before: SupplyState | None
+    after: SupplyState | None
+    at_trip: str | None
 
 
 class CommandView(msgspec.Struct, frozen=True):
@@ -28,6 +40,7 @@ class CommandView(msgspec.Struct, frozen=True):
     state: str
     cause: str
     why: str
+    meter: MeterView | None
     missing: list[str]
     reason: str
     case: str
@@ -95,6 +108,7 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
         str(command.state),
         command.cause,
         command.why,
+        _meter(command),
         list(missing),
         order.reason,
         order.case,
@@ -108,6 +122,11 @@ def command_view(command: Command, missing: Sequence[str] = ()) -> CommandView:
         command.renews or None,
         to_rfc3339(command.renew_at) if command.renew_at else None,
     )
+
+
+def _meter(command: Command) -> MeterView | None:
+    found = MeterView(said(command, "before"), said(command, "after"), at_trip(command))
+    return None if found == MeterView(None, None, None) else found
 
 
 def supply_view(

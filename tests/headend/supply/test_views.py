@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from headend.state.store import State as Database
 from headend.supply.standing import relay_of
-from headend.supply.views import SupplyView
+from headend.supply.views import MeterView, SupplyView
 from metering.model import SECOND, Device, Installation
 from metering.supply import Action, SupplyState
 from metering.supply_states import LIMIT_GIVEN_BACK, Cause
@@ -268,6 +269,16 @@ async def test_a_limit_shows_until_when_and_what_its_limiter_does_when_it_trips(
     view = history.view
     assert (view.state, view.limit_w, view.at_trip) == ("connected", None, None)
     assert view.since == to_rfc3339(history.centre.now)
+
+
+async def test_a_command_shows_what_the_meter_said_before_and_after_it(history: History):
+    name = await history.send(A.LIMIT, **LIMIT)
+    assert history.centre.desk.view(CLERK, name).meter is None
+    history.centre.say(name, "executing", Cause.BEGAN)
+    history.centre.say(name, *VERIFIED, before=CLOSED, after=LIMITED, at_trip=TRIP)
+    closed = SupplyState(output=True, control=1, mode=1)
+    shown = MeterView(closed, replace(closed, limit_w=500.0), TRIP)
+    assert history.centre.desk.view(CLERK, name).meter == shown
 
 
 async def test_what_was_told_of_another_meter_is_no_word_of_the_one_that_hangs_there_now(history: History):
