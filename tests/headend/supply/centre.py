@@ -1,6 +1,8 @@
 """The supply desk and its dispatch over a state, with people, keys and a clock that is set by hand."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from msgspec import structs
 from headend.audit.chain import Trail
 from headend.audit.spool import Spool
 from headend.policy.facts import CollectionFacts, Known, RuleResult, Verdict
+from headend.registry import MemoryRegistry
 from headend.state.registrar import Registrar, Wanted
 from headend.state.registry import DatabaseRegistry
 from headend.state.store import State as Database
@@ -30,8 +33,22 @@ from trust.signatures import Kind, sign
 CLERK = Grant("aaaaaaaa", "clerk", frozenset({"commands:request"}), ("js/nj",))
 ANNA = Grant("bbbbbbbb", "anna", frozenset({"commands:approve"}), ("js/nj",))
 ABROAD = Grant("cccccccc", "abroad", frozenset({"commands:approve"}), ("bj",))
+MANY = 100  # meter points, above which the registry is in memory: it is not what is tested with them
 START = 1_800_000_000 * SECOND
 SAYS = "notice 7 days before: delivered 5 days ago, rule cn-resident-3"
+
+
+def at_once(calls: Sequence[Callable[[], object]]) -> None:
+    """Make calls from a thread each, all let go together, and wait for them; what one of them raises is raised."""
+    gate = threading.Barrier(len(calls))
+
+    def call(each: Callable[[], object]) -> None:
+        gate.wait()
+        each()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for done in [pool.submit(call, each) for each in calls]:
+            done.result()
 
 
 class Policy:
@@ -103,8 +120,11 @@ class Centre:
             [Installation(each, f"m{each}", f"S{each}", 0) for each in names],
         )
         self.registrar = Registrar(database)
-        self.registrar.take_in(fleet, START)
-        self.registry = DatabaseRegistry(database)
+        if points <= MANY:
+            self.registrar.take_in(fleet, START)
+            self.registry: Any = DatabaseRegistry(database)
+        else:
+            self.registry = MemoryRegistry(fleet.points, fleet.devices, fleet.installations)
         self.policy = Policy()
         self.book = Book(database)
         self.trail = Trail(database)

@@ -1,8 +1,8 @@
 """How many commands pass without a second person, in both databases: by person and in total, whatever comes at once."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from headend.tokens import Grant
 from metering.model import SECOND
 from metering.supply import Action
 from metering.supply_states import State
-from tests.headend.supply.centre import ANNA, CLERK, START, Centre
+from tests.headend.supply.centre import ANNA, CLERK, START, Centre, at_once
 
 MANY = 1_000_000
 WAITS, HELD = str(State.AWAITING_APPROVAL), str(State.QUARANTINED)
@@ -127,29 +127,25 @@ def test_requests_at_the_same_moment_do_not_pass_a_threshold_together(state: Dat
         made = centre.request(Action.DISCONNECT, f"MP-{number}", key=f"k{number}", grant=grant)
         found[made.commands[0].state] += 1
 
-    at_once([lambda number=number: ask(number) for number in range(1, 9)])  # type: ignore[misc]  # mypy does not infer a default's type
+    at_once([partial(ask, number) for number in range(1, 9)])
     assert found == {WAITS: 3, HELD: 5}
 
 
-def test_a_campaign_of_ten_thousand_disconnects_and_one_more_all_wait_for_a_second_person(state: Database):
-    centre = Centre(state, points=10_001)
+def test_a_campaign_of_ten_thousand_disconnects_and_one_more_all_wait_for_a_second_person(tmp_path: Path):
+    database = Database.open(tmp_path / "state.db")
+    ask_ten_thousand_and_one(database)
+    database.close()
+
+
+@pytest.mark.soak
+def test_ten_thousand_and_one_disconnects_at_once_wait_in_both_databases(state: Database):
+    ask_ten_thousand_and_one(state)
+
+
+def ask_ten_thousand_and_one(database: Database) -> None:
+    centre = Centre(database, points=10_001)
     points = [f"MP-{number}" for number in range(1, 10_002)]
     campaign = centre.request(Action.DISCONNECT, *points[:-1])
     one = centre.request(Action.DISCONNECT, points[-1], key="k2", grant=person("b"))
     found = Counter(each.state for made in (campaign, one) for each in made.commands)
     assert found == {HELD: 10_001}
-
-
-def at_once(calls: list[Callable[[], None]]) -> None:
-    """Make calls from a thread each, all let go together, and wait for them."""
-    gate = threading.Barrier(len(calls))
-
-    def call(each: Callable[[], None]) -> None:
-        gate.wait()
-        each()
-
-    threads = [threading.Thread(target=call, args=(each,)) for each in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
