@@ -62,10 +62,10 @@ class Spent(NamedTuple):
 def run() -> list[Row]:
     """Measure both. Ends within some minutes."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    found = []
+    found: list[Row] = []
     for kind in ("sqlite", "postgresql"):
         with _state(kind) as state:
-            found.append(asyncio.run(_measure(kind, state, MANY)))
+            found += asyncio.run(_measure(kind, state, MANY))
     return found
 
 
@@ -193,7 +193,7 @@ class Restores:
         ]
 
 
-async def _measure(kind: str, state: State, many: int) -> Row:
+async def _measure(kind: str, state: State, many: int) -> list[Row]:
     centre = Centre(state, many)
     desk, spent = centre.desk, []
     restores = Restores(centre, centre.points[many:])
@@ -226,24 +226,22 @@ async def _measure(kind: str, state: State, many: int) -> Row:
                     await asyncio.sleep(0.05)
     stop.set()
     await running
-    delays = restores.delays()
-    worst, when = max(delays)
     steps = ", ".join(f"{each.name} {each.wall_s:.1f} s (CPU {each.cpu_s:.1f} s)" for each in spent)
-    note = (
-        f"{many} disconnects: {steps}; audit {_audited(state, mine):.0f} bytes per command; the slowest of "
-        f"{len(delays)} restores, at {when!r}"
-    )
-    return Row(
-        f"campaign ({kind})",
-        worst,
-        "s to a restore",
-        "the bar",
-        BAR_S,
-        worst / BAR_S,
-        "ratio <= 1",
-        worst <= BAR_S,
-        note,
-    )
+    note = f"{many} disconnects: {steps}; audit {_audited(state, mine):.0f} bytes per command"
+    delays = restores.delays()
+    written = [delay for delay, when in delays if when == "request"]
+    after = [delay for delay, when in delays if when != "request"]
+    return [
+        _row(f"campaign ({kind})", after, note),
+        _row(f"campaign, while it is requested ({kind})", written, "all of it is kept in one transaction"),
+    ]
+
+
+def _row(name: str, delays: list[float], note: str) -> Row:
+    worst = max(delays)
+    note = f"the slowest of {len(delays)} restores; {note}"
+    holds = worst <= BAR_S
+    return Row(name, worst, "s until a restore is sent", "the bar", BAR_S, worst / BAR_S, "ratio <= 1", holds, note)
 
 
 def _audited(state: State, mine: set[str]) -> float:

@@ -40,9 +40,9 @@ from metering.wire import Control
 
 TICK_S = 0.5
 BACK_TICK_S = 0.2  # the same for what gives back
-AT_ONCE = 40  # commands that are taken, judged and moved together: all are judged within HOLD_S
+AT_ONCE = 120  # commands that are taken, judged and moved together: all are judged within HOLD_S
 BATCHES = 500  # of one tick
-JUDGES = 8  # threads that ask policy, which may ask collections: what gives back never needs one
+JUDGES = 24  # threads that ask policy, which may ask collections: what gives back never needs one
 HOLD_S = 60  # until what was taken and not ended is due again
 HOLD_BACK_S = 5  # the same for what gives back
 LINK_S = 5  # until what could not be published is tried again
