@@ -94,18 +94,7 @@ class TokenBook:
                 is not a path.
 
         """
-        if not name.strip() or len(name) > TOKEN_NAME:
-            raise ValueError(f"a token's name has 1 to {TOKEN_NAME} characters")
-        if person != person.strip() or not person.isprintable() or len(person) > TOKEN_NAME:
-            raise ValueError(f"a person has at most {TOKEN_NAME} printable characters, without spaces around them")
-        unknown = sorted(set(scopes) - set(SCOPES))
-        if unknown or not scopes:
-            raise ValueError(f"{unknown[0] if unknown else 'no scope'!r} is not a scope; choose of {', '.join(SCOPES)}")
-        if not regions:
-            raise ValueError('a token needs a region prefix; "" is everywhere')
-        for region in regions:
-            if not _REGION.fullmatch(region):
-                raise ValueError(f"{region!r} is not a region; it reads like js/nj/st12")
+        _check(name, person, scopes, regions)
         identity, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         row = {
             "id": identity,
@@ -232,3 +221,18 @@ def _prepare(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
 
 def _texts(raw: str) -> tuple[str, ...]:
     return msgspec.json.decode(raw, type=tuple[str, ...])
+
+
+def _check(name: str, person: str, scopes: Sequence[str], regions: Sequence[str]) -> None:
+    if not name.strip() or len(name) > TOKEN_NAME:
+        raise ValueError(f"a token's name has 1 to {TOKEN_NAME} characters")
+    if person != person.strip() or not person.isprintable() or len(person) > TOKEN_NAME:
+        raise ValueError(f"a person has at most {TOKEN_NAME} printable characters, without spaces around them")
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise ValueError(f"{unknown[0] if unknown else 'no scope'!r} is not a scope; choose of {', '.join(SCOPES)}")
+    if not regions:
+        raise ValueError('a token needs a region prefix; "" is everywhere')
+    for region in regions:
+        if not _REGION.fullmatch(region):
+            raise ValueError(f"{region!r} is not a region; it reads like js/nj/st12")

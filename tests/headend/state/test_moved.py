@@ -71,3 +71,4 @@ def test_no_meter_point_leaves_a_hold_of_its_region_behind_by_one_person(state: 
 def test_a_forecast_of_a_region_holds_no_meter_point_there(state: State, registrar: Registrar):
     Registers(state).add(structs.replace(HEAT, name="forecast"), "js/nj", 100)
     registrar.put_point(structs.replace(POINT, region="js/wx"), 150, "token:aa")
+    assert [subject for _, subject, _ in told(state)] == ["p1"]

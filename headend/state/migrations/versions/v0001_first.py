@@ -9,6 +9,19 @@ down_revision = None
 
 def upgrade() -> None:
     """Make all tables."""
+    _registry()
+    _gateways()
+    _gaps()
+    _configuration()
+    _access_and_audit()
+    _webhooks()
+    _held_back()
+    _supply()
+    _append_only("audit")
+    _policy()
+
+
+def _registry() -> None:
     op.create_table(
         "registry_revision",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
@@ -73,6 +86,9 @@ def upgrade() -> None:
         sa.Column("point", sa.String(128), sa.ForeignKey("points.id"), nullable=False, index=True),
         sa.Column("body", sa.Text, nullable=False),
     )
+
+
+def _gateways() -> None:
     op.create_table(
         "assignments",
         sa.Column("device", sa.String(128), primary_key=True),
@@ -101,6 +117,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(128), primary_key=True),
         sa.Column("beat", sa.BigInteger, nullable=False),
     )
+
+
+def _gaps() -> None:
     op.create_table(
         "gaps",
         sa.Column("device", sa.String(128), primary_key=True),
@@ -129,6 +148,9 @@ def upgrade() -> None:
         sa.Column("latest", sa.BigInteger),
     )
     _collection()
+
+
+def _configuration() -> None:
     op.create_table(
         "configs",
         sa.Column("gateway", sa.String(128), primary_key=True),
@@ -170,6 +192,9 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("next_at", sa.BigInteger, index=True),
     )
+
+
+def _access_and_audit() -> None:
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(8), primary_key=True),
@@ -196,6 +221,9 @@ def upgrade() -> None:
         sa.Column("hash", sa.LargeBinary(32), nullable=False),
     )
     op.create_table("audit_turn", sa.Column("id", sa.Integer, primary_key=True))
+
+
+def _webhooks() -> None:
     op.create_table(
         "outbox",
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -222,6 +250,9 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
     )
+
+
+def _held_back() -> None:
     op.create_table(
         "held_back",
         sa.Column("gateway", sa.String(128), primary_key=True),
@@ -241,6 +272,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("done_at", sa.BigInteger),
     )
+
+
+def _supply() -> None:
     op.create_table(
         "commands",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -300,8 +334,6 @@ def upgrade() -> None:
         sa.Column("gateway", sa.String(128), primary_key=True),
         sa.Column("last", sa.BigInteger, nullable=False),
     )
-    _append_only("audit")
-    _policy()
 
 
 def _append_only(table: str) -> None:
