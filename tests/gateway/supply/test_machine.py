@@ -99,7 +99,9 @@ class Supply(Commanded):
     ) -> None:
         world, meter = self.world, self.world.meters[device]
         world.trusted, world.lockout = what != "clock", "the key switch" if what == "lockout" else ""
-        meter.identity = "serial:stranger" if what == "stranger" else meter.identity
+        serial = meter.serial
+        if what == "stranger":  # whatever was said to the other one has broken off
+            meter.serial, meter.identity = "stranger", "serial:stranger"
         meter.power, meter.silent = what != "no power", 5 if what == "silent" else 0
         meter.faults.extend([fault] if what == "fault" else [])
         if what == "dry run":
@@ -108,7 +110,7 @@ class Supply(Commanded):
         self._order(device, action, limit=(1500, 60) if action is A.LIMIT else None)
         world.run(seconds)
         world.trusted, world.lockout, meter.power = True, "", True
-        meter.identity = f"serial:{meter.serial}"
+        meter.serial, meter.identity = serial, f"serial:{serial}"
         if what == "dry run":
             world.dry_run = False
             world.crash()
