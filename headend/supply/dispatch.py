@@ -9,7 +9,8 @@ Who waits for what, with one head-end and the state at hand:
 - What fails is due again after pauses that grow to LONGEST_WAIT_S, and those behind it go on; what a head-end took and
   did not end, as it died, after HOLD_BACK_S or HOLD_S, by any other.
 - A gateway that does not answer is asked after pauses that grow to LONGEST_WAIT_S, or LONGEST_LOOK_S after the
-  command's end; one that comes back is asked at once.
+  command's end; what it accepted, too, and of what gives back every LONGEST_LOOK_S before its end as well: it may have
+  been exchanged. One that comes back is asked at once.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ from metering.supply_states import State
 
 FIRST_WAIT_S = 5  # until a command without an answer is sent again; doubled each time
 LONGEST_WAIT_S = 300
-LONGEST_LOOK_S = 3600  # after its end it is only asked what became of it; a gateway that comes back is asked at once
+LONGEST_LOOK_S = 3600  # what became of it is asked for: after its end, and before of what gives back
 NEVER = 0
 _DAYS = 8  # within which a window that opens at all opens once
 
@@ -29,10 +29,17 @@ def due_at(command: Command, at: int) -> int:
             return min(opens_at(command, at), command.expires_at)
         case State.SENT:
             return min(at + wait_s(command.sent) * SECOND, max(at, command.expires_at))
-        case State.UNKNOWN:
-            is_asked = command.sent_at >= command.changed_at
-            return at + wait_s(command.sent, LONGEST_LOOK_S) * SECOND if is_asked else max(at, command.expires_at)
+        case State.UNKNOWN | State.ACCEPTED | State.EXECUTING:
+            return _asked_at(command, at)
     return NEVER
+
+
+def _asked_at(command: Command, at: int) -> int:
+    """Return when a gateway is asked what became of what it took."""
+    if command.gives_back and command.state is not State.UNKNOWN:
+        return at + LONGEST_LOOK_S * SECOND
+    is_asked = command.sent_at >= command.changed_at
+    return at + wait_s(command.sent, LONGEST_LOOK_S) * SECOND if is_asked else max(at, command.expires_at)
 
 
 def wait_s(times: int, longest: int = LONGEST_WAIT_S) -> int:

@@ -76,7 +76,9 @@ class Planner:
                 return self._first(command, known)
             case State.SENT:
                 return self._again(command, known)
-            case State.UNKNOWN if now >= command.expires_at:  # no gateway acts then: it tells what became of it
+            case State.UNKNOWN | State.ACCEPTED | State.EXECUTING if now >= command.expires_at:
+                return Plan(Turn(command, now, send=True))  # no gateway acts then: it tells what became of it
+            case State.ACCEPTED | State.EXECUTING if command.gives_back:  # a gateway that lost it takes it anew
                 return Plan(Turn(command, now, send=True))
         return Plan(Turn(command, now))
 

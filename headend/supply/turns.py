@@ -19,6 +19,8 @@ from headend.supply.steps import Advanced, Step, advanced, command_of, keep, par
 from metering.model import SECOND
 from metering.supply_states import State
 
+_AWAITED = (State.SENT, State.ACCEPTED, State.EXECUTING, State.UNKNOWN)
+
 
 class Turn(NamedTuple):
     """What becomes of a command at an instant: its steps, what else the audit is told, and whether it is sent."""
@@ -74,7 +76,7 @@ class Turns:
 
     def wake(self, gateways: Collection[str], now: int) -> None:
         """Have due at once what waits for the answer of these gateways."""
-        waits = commands.c.state.in_([str(State.SENT), str(State.UNKNOWN)])
+        waits = commands.c.state.in_([str(each) for each in _AWAITED])
 
         def work(connection: sa.Connection) -> None:
             for some in parts(sorted(gateways)):

@@ -246,6 +246,35 @@ async def test_a_gateway_that_is_dead_is_asked_ever_more_seldom_and_at_once_when
     assert await centre.step() == []
 
 
+async def test_what_withholds_and_was_accepted_is_asked_for_after_its_end_alone(centre: Centre):
+    (mine,) = plant(centre, 1, expires_at=START + 2 * HOUR)
+    assert len(await centre.step()) == 1
+    centre.say(mine, "accepted", Cause.GATEWAY_ACCEPTED)
+    centre.now += HOUR
+    centre.dispatch.here("gw1")
+    assert await centre.step() == []
+    centre.now += HOUR
+    ((_, message),) = await centre.step()
+    assert message.go is None
+    assert await centre.step() == []
+    centre.say(mine, "refused-by-guard", Cause.GUARD_REFUSED)  # the box was exchanged: it never heard of it
+    assert centre.state(mine) is State.REFUSED_BY_GUARD
+
+
+async def test_what_gives_back_and_was_accepted_is_sent_to_a_gateway_that_may_have_lost_it(centre: Centre):
+    (view,) = centre.request(Action.RESTORE, "MP-1", reason="paid").commands
+    assert len(await centre.step()) == 1
+    centre.say(view.id, "accepted", Cause.GATEWAY_ACCEPTED)
+    assert await centre.step() == []
+    centre.dispatch.here("gw1")
+    assert [message.id for _, message in await centre.step()] == [view.id]
+    centre.now += HOUR
+    assert [message.id for _, message in await centre.step()] == [view.id]
+    centre.say(view.id, "verified", Cause.AS_ASKED)
+    centre.now += HOUR
+    assert await centre.step() == []
+
+
 async def test_two_head_ends_on_one_database_send_each_command_once(state: Database):
     centre = Centre(state)
     many = plant(centre, 200)
