@@ -86,6 +86,12 @@ def test_the_demo_reads_and_answers_and_a_second_start_tells_the_pause_between_a
     for gap in found["missing_ranges"]:
         assert stopped_at - TOTALS < timing.from_rfc3339(gap["first"])
         assert timing.from_rfc3339(gap["last"]) <= started_at
+
+    def each_was_read() -> bool:
+        rows = second.ask(reader, "/v1/readings/latest", limit=10_000).json()["readings"]
+        return len({row["device"] for row in rows}) == 28
+
+    wait_for(each_was_read, "each meter was read, those on slow lines too")
     family = second.family()
     second.process.send_signal(signal.SIGINT)
     assert second.end() == 0
