@@ -7,6 +7,7 @@ import http.client
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ from metering.errors import ConfigError
 from metering.model import SECOND
 
 TIME_S = 5.0  # for connecting, and then for the whole answer
+PAUSE_S = 5.0  # in which a server that did not answer is not asked again: a campaign waits once, not for each meter
 MAX_ANSWER = 64 * 1024  # bytes
 TIMESTAMP = "Metergate-Timestamp"
 SIGNATURE = "Metergate-Signature"
@@ -160,9 +162,32 @@ class Asker:
             raise ConfigError(str(error), key="policy.collections.url") from None
         self._secret = secret.encode()
         self._clock = clock
+        self._silent: tuple[float, str] = (0.0, "")  # until when it is not asked again, and why (of a steady clock)
 
     def ask(self, point: str) -> CollectionFacts:
-        """Return what collections says now. Blocking, at most some 2 * TIME_S. Raises `CollectionsError`."""
+        """Return what collections says now. Blocking, at most some 2 * TIME_S. Raises `CollectionsError`.
+
+        For PAUSE_S after it did not answer it is not asked, and counts as silent.
+        """
+        until, why = self._silent
+        if time.monotonic() < until:
+            raise CollectionsError(f"{why}; it is asked again within {PAUSE_S:g} s")
+        try:
+            return self._ask(point)
+        except TimeoutError:
+            raise self._silenced(f"no answer within {TIME_S:g} s") from None
+        except http.client.HTTPException:
+            raise self._silenced("its answer is not HTTP, or was cut off") from None
+        except OSError as error:
+            raise self._silenced(error.strerror or type(error).__name__) from None
+        except ValueError as error:
+            raise CollectionsError(f"its answer cannot be read: {error}") from None
+
+    def _silenced(self, why: str) -> CollectionsError:
+        self._silent = (time.monotonic() + PAUSE_S, why)
+        return CollectionsError(why)
+
+    def _ask(self, point: str) -> CollectionFacts:
         body = msgspec.json.encode({"point": point, "nonce": secrets.token_hex(16)})
         stamp = timing.to_rfc3339(self._clock())
         headers = {
@@ -171,16 +196,7 @@ class Asker:
             TIMESTAMP: stamp,
             SIGNATURE: sign(self._secret, stamp, body),
         }
-        try:
-            return read_facts(self._post(body, headers))
-        except TimeoutError:
-            raise CollectionsError(f"no answer within {TIME_S:g} s") from None
-        except http.client.HTTPException:
-            raise CollectionsError("its answer is not HTTP, or was cut off") from None
-        except OSError as error:
-            raise CollectionsError(error.strerror or type(error).__name__) from None
-        except ValueError as error:
-            raise CollectionsError(f"its answer cannot be read: {error}") from None
+        return read_facts(self._post(body, headers))
 
     def _post(self, body: bytes, headers: dict[str, str]) -> bytes:
         host, port, path, tls = self._target

@@ -215,6 +215,31 @@ def test_collections_that_is_not_there_or_silent_counts_as_no(monkeypatch: pytes
         Asker(url, SECRET).ask("p1")
 
 
+def test_collections_that_did_not_answer_is_not_waited_for_at_each_meter_of_a_campaign(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(5)
+        asker = Asker(f"http://127.0.0.1:{silent.getsockname()[1]}/", SECRET)
+        monkeypatch.setattr("headend.policy.collections.TIME_S", 0.3)
+        with pytest.raises(CollectionsError):
+            asker.ask("p1")
+        silent.accept()[0].close()
+        for _ in range(100):
+            with pytest.raises(CollectionsError, match="it is asked again within 5 s"):
+                asker.ask("p2")
+        silent.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        silent.settimeout(5)
+        monkeypatch.setattr("headend.policy.collections.PAUSE_S", 0.0)
+        later = Asker(f"http://127.0.0.1:{silent.getsockname()[1]}/", SECRET)
+        for _ in range(2):
+            with pytest.raises(CollectionsError):
+                later.ask("p2")
+            silent.accept()[0].close()
+
+
 @pytest.mark.parametrize(
     "url", ["http://collections.example/", "ftp://127.0.0.1/", "https://me:pw@there/", "https:///x"]
 )
