@@ -6,6 +6,7 @@ Neither is a broker for a real site: both let anyone in who can reach 127.0.0.1,
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20_000, 32_000)  # of a server that is to start soon
 START_S = 10.0  # until the broker accepts a connection
 STOP_S = 5.0  # until it has gone after being asked; then it is killed
 POLL_S = 0.02
 QUEUED_MESSAGES = 100_000
+DRAWS = 100
 PORT_TRIES = 5  # somebody else may take a free port before the broker does
 
 # /usr/sbin is not on every user's path, and Debian puts Mosquitto there.
@@ -201,11 +204,20 @@ async def running(broker: Broker) -> AsyncIterator[Broker]:
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of loopback that nobody listens on at this moment.
+
+    It is drawn below the ports that systems give to outgoing connections, one of which could take it before its server
+    does.
+
+    Raises:
+        OSError: none of many was free.
+
+    """
+    for _ in range(DRAWS):
+        port = secrets.choice(PORTS)
+        if not _is_taken(port):
+            return port
+    raise OSError(f"no port of {PORTS.start} to {PORTS.stop - 1} is free on {LOOPBACK}")
 
 
 def _is_taken(port: int) -> bool:

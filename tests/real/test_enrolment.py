@@ -67,6 +67,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     headend = await start(tmp_path, "headend", made.text)
 
     async def listed() -> bool:
+        assert headend.returncode is None, (tmp_path / "headend.err").read_text()
         return (tmp_path / "crl.pem").exists()
 
     await until(listed, "the list of revoked certificates")
