@@ -55,9 +55,9 @@ class PolicyDesk:
         customer: str,
         facts: CollectionFacts | None,
         now: int,
-        known: Known | None = None,
+        known: Known,
     ) -> Verdict:
-        """Return the verdict on a command with its evidence. `facts` came with the request, `known` is read where None.
+        """Return the verdict on a command with its evidence. `facts` came with the request.
 
         Blocking; it may ask collections. Raises `StorageError`.
         """
@@ -69,9 +69,8 @@ class PolicyDesk:
         rules = self._rules(region, customer)
         if rules is None:
             return _refused(_no_rules(command.point, region, customer), now)
-        kept = known if known is not None else self.known([command.point], now)
-        owed, heard = self._gather(command, facts, kept.pushed.get(command.point))
-        entries = kept.entries[command.point]
+        owed, heard = self._gather(command, facts, known.pushed.get(command.point))
+        entries = known.entries[command.point]
         verdict = rules.judge(Question(command.point, zone, command.reason, now, owed, entries))
         return msgspec.structs.replace(
             verdict, passed=verdict.passed and heard.passed, results=(*verdict.results, heard)

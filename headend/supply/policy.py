@@ -21,7 +21,7 @@ class Policy(Protocol):
         customer: str,
         facts: CollectionFacts | None,
         now: int,
-        known: Known | None = None,
+        known: Known,
     ) -> Verdict:
         """Return the verdict with its evidence; `known` is what is kept of it at `now`. Raises `StorageError`."""
         ...

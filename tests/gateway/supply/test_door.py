@@ -1,7 +1,6 @@
 """Where supply commands come in, over real connections: copies, crashes and strangers under a command's id."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from gateway.supply.items import held_of
 from metering import timing
 from metering.supply import Action, Go
 from metering.supply_states import Cause, State
-from tests.gateway.supply.edge import Desk, Edge, Street, street
+from tests.gateway.supply.edge import Desk, Edge, Street
 
 A = Action
 
@@ -19,12 +18,6 @@ A = Action
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.supply.door.ANSWER_AGAIN_S", 0.0)
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Street]:
-    async with street() as opened:
-        yield opened
 
 
 def kids(desk: Desk) -> list[str]:

@@ -1,9 +1,6 @@
 """Limits on a simulated DLMS meter: set, told, and given back when their time is over, whatever happened meanwhile."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from gateway.clock import Clock
 from metering import timing
@@ -11,15 +8,9 @@ from metering.model import SECOND
 from metering.supply import Action
 from metering.supply_states import State
 from tests.faults.site_process import until
-from tests.gateway.supply.edge import Desk, Edge, Street, street
+from tests.gateway.supply.edge import Desk, Edge, Street
 
 A = Action
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Street]:
-    async with street() as opened:
-        yield opened
 
 
 class Ahead(Clock):

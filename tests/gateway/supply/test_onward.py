@@ -1,10 +1,7 @@
 """A clock that is put back lets nothing act that had expired, however long it has been quiet since."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from gateway.clock import SETTLE_S, Clock
 from gateway.supply.onward import Onward
@@ -12,7 +9,7 @@ from metering import timing
 from metering.model import SECOND
 from metering.supply import Action, Go
 from metering.supply_states import State
-from tests.gateway.supply.edge import Desk, Edge, Street, street
+from tests.gateway.supply.edge import Desk, Edge, Street
 
 HOUR = 3_600 * SECOND
 
@@ -34,12 +31,6 @@ class Hands:
         self.quiet_s += SETTLE_S + 1
         self.moved += round((SETTLE_S + 1) * SECOND)
         assert not clock.suspect
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Street]:
-    async with street() as opened:
-        yield opened
 
 
 def test_it_is_believed_again_once_it_is_past_what_it_has_shown():

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,12 +21,6 @@ A = Action
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.supply.progress.LOOK_ARMED_S", 0.2)
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Street]:
-    async with street() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("device", DEVICES)

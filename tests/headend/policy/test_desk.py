@@ -12,7 +12,7 @@ import pytest
 from headend.audit.chain import Trail
 from headend.policy.collections import Asker, CollectionsError, FactsBook, read_facts, sign, together
 from headend.policy.desk import Choice, PolicyDesk
-from headend.policy.facts import CollectionFacts, Entry, RegisterKind
+from headend.policy.facts import CollectionFacts, Entry, RegisterKind, Verdict
 from headend.policy.registers import Registers
 from headend.policy.rule_set import load_rule_set, question_of, rule_set_names
 from headend.state.store import State
@@ -21,6 +21,7 @@ from metering.model import SECOND
 from metering.supply import Action, SupplyCommand
 from metering.timing import from_rfc3339
 
+A = Action
 GOOD = next(each for each in load_rule_set("uk").example if not each.expect)
 NOW = from_rfc3339(GOOD.at)
 FACTS = question_of(GOOD).facts or CollectionFacts(0)
@@ -43,8 +44,14 @@ def desk(state: State, asker: Asker | None = None, *choices: Choice) -> PolicyDe
     return PolicyDesk(chosen, Registers(state), FactsBook(state), regions.get, asker)
 
 
+def judged(
+    policy: PolicyDesk, customer: str, facts: CollectionFacts | None = FACTS, now: int = NOW, of: Action = A.DISCONNECT
+) -> Verdict:
+    return policy.judge(command(of), "Europe/London", customer, facts, now, policy.known(["p1"], now))
+
+
 def refusals(policy: PolicyDesk, facts: CollectionFacts | None = FACTS, now: int = NOW) -> list[str]:
-    verdict = policy.judge(command(), "Europe/London", "resident", facts, now)
+    verdict = judged(policy, "resident", facts, now)
     assert verdict.passed is (not verdict.refusals())
     return verdict.refusals()
 
@@ -105,7 +112,7 @@ def test_the_longest_region_and_the_very_class_choose_the_rule_set(state: State)
         state, None, Choice("uk", "", sets["us-md"]), Choice("uk/lon", "", sets["us-ny"]),
         Choice("uk/lon", "resident", sets["uk"]),
     )  # fmt: skip
-    verdicts = [policy.judge(command(), "Europe/London", customer, FACTS, NOW) for customer in ("resident", "shop")]
+    verdicts = [judged(policy, customer) for customer in ("resident", "shop")]
     assert [each.rule_set for each in verdicts] == ["uk", "us-ny"]
     assert policy.hours("resident", "Europe/London", "uk/lon", "debt") == sets["uk"].hours("Europe/London", "debt")
     assert policy.hours("resident", "Europe/London", "fr", "debt") is None
@@ -115,15 +122,15 @@ def test_where_no_rule_set_is_named_nothing_is_withheld_and_all_is_given_back(st
     policy = desk(state, None, Choice("fr", "", load_rule_set("uk")))
     says = "no rule set says when a supply may be withheld in 'uk/lon' from customers of the class 'resident'"
     assert refusals(policy) == [f"{says}: [policy] rule_sets"]
-    assert policy.judge(command(Action.RESTORE), "Europe/London", "resident", None, NOW).passed
+    assert judged(policy, "resident", None, of=A.RESTORE).passed
 
 
 def test_without_a_class_only_a_rule_set_for_all_customers_judges(state: State):
     policy = desk(state, None, Choice("uk", "resident", load_rule_set("uk")))
-    verdict = policy.judge(command(), "Europe/London", "", FACTS, NOW)
+    verdict = judged(policy, "")
     says = "the class of the customer at p1 is not in the registry, and no rule set is for all customers in 'uk/lon'"
     assert verdict.refusals() == [f"{says}: give the meter point its `customer`"]
-    assert desk(state).judge(command(), "Europe/London", "", FACTS, NOW).passed
+    assert judged(desk(state), "").passed
 
 
 def test_a_protection_that_was_entered_since_stops_what_was_allowed(state: State):

@@ -69,11 +69,10 @@ class Policy:
         customer: str,
         facts: CollectionFacts | None,
         now: int,
-        known: Known | None = None,
+        known: Known,
     ) -> Verdict:
         assert zone == "Asia/Shanghai"
         assert facts is None
-        assert known is not None
         assert command.point in known.entries
         says = f"not from a {customer}" if customer and customer == self.strict else self.says
         result = RuleResult("r1", not says, says, {"point": command.point, "customer": customer})

@@ -111,7 +111,7 @@ class Picky(Policy):
         customer: str,
         facts: CollectionFacts | None,
         now: int,
-        known: Known | None = None,
+        known: Known,
     ) -> Verdict:
         if command.point == "MP-2":
             self._do()
